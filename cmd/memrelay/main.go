@@ -1,0 +1,97 @@
+// Command memrelay keeps an AI's memory true to Zoho CRM. What the program is
+// told to do goes in as arguments and environment; each command has a file here
+// and its work elsewhere.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set when the program is built.
+var version = "dev"
+
+// Exit codes: done, failed, and used wrongly.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// commands is the command line.
+type commands struct {
+	Dev     devCommand     `cmd:"" help:"Run everything on this machine, no database needed."`
+	Serve   serveCommand   `cmd:"" help:"Take webhooks and work them."`
+	Work    workCommand    `cmd:"" help:"Work without taking webhooks."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up or down."`
+	Events  eventsCommand  `cmd:"" help:"Look at events, run them again."`
+	Dead    deadCommand    `cmd:"" help:"Decide about what used up its attempts."`
+	Send    sendCommand    `cmd:"" help:"Send a signed test webhook."`
+	Secret  secretCommand  `cmd:"" help:"Print a fresh secret."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// streams are where a command reads its settings from and writes to.
+type streams struct {
+	environ []string
+	out     io.Writer // what was asked for
+	err     io.Writer // logs and what went wrong
+}
+
+// run does what args say and returns the exit code.
+func run(ctx context.Context, args, environ []string, out, errOut io.Writer) int {
+	exited := -1
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("memrelay"),
+		kong.Description("Keeps an AI's memory true to Zoho CRM, and tells everyone who asked whenever it changes."),
+		kong.Writers(out, errOut),
+		kong.Exit(func(code int) { exited = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(streams{environ: environ, out: out, err: errOut}),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		fmt.Fprintln(errOut, "memrelay:", err)
+		return exitFailed
+	}
+	k, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help was asked for
+	}
+	if err != nil {
+		var parse *kong.ParseError
+		if errors.As(err, &parse) {
+			_ = parse.Context.PrintUsage(true)
+		}
+		fmt.Fprintln(errOut, "memrelay:", err)
+		return exitUsage
+	}
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(errOut, "memrelay:", err)
+		if errors.Is(err, errUsage) {
+			return exitUsage
+		}
+		return exitFailed
+	}
+	return exitDone
+}
+
+// errUsage marks an error of whoever typed the command.
+var errUsage = errors.New("wrong usage")
+
+func usage(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }

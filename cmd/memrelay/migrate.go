@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/postgres"
+)
+
+type migrateCommand struct {
+	Up     migrateUp     `cmd:"" help:"Apply every migration that is not applied."`
+	Down   migrateDown   `cmd:"" help:"Take back the newest migration. Destroys what its tables hold."`
+	Status migrateStatus `cmd:"" help:"List migrations."`
+}
+
+type migrateUp struct{}
+
+// Run applies what is missing.
+func (migrateUp) Run(ctx context.Context, s streams) error {
+	cfg, _, err := config.FromEnv(s.environ)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	if err := postgres.Migrate(ctx, cfg.DatabaseURL, s.quiet()); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out, "the schema is at the newest version")
+	return nil
+}
+
+type migrateDown struct {
+	All bool `help:"Take back all of them."`
+	Yes bool `help:"Do it without asking."`
+}
+
+// Run takes migrations back, once it is said that this is meant.
+func (c migrateDown) Run(ctx context.Context, s streams) error {
+	if !c.Yes {
+		return usage(fmt.Errorf("this destroys what is stored; say --yes"))
+	}
+	cfg, _, err := config.FromEnv(s.environ)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	return postgres.MigrateDown(ctx, cfg.DatabaseURL, c.All, s.quiet())
+}
+
+type migrateStatus struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run lists migrations.
+func (c migrateStatus) Run(ctx context.Context, s streams) error {
+	cfg, _, err := config.FromEnv(s.environ)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	list, err := postgres.MigrationStatus(ctx, cfg.DatabaseURL, s.quiet())
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return s.json(list)
+	}
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "VERSION\tAPPLIED\tNAME")
+	for _, m := range list {
+		fmt.Fprintf(w, "%d\t%t\t%s\n", m.Version, m.Applied, m.Name)
+	}
+	return w.Flush()
+}

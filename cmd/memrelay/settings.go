@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os/user"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/memrelay/memrelay/internal/admin"
+	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/postgres"
+	"github.com/memrelay/memrelay/internal/telemetry"
+)
+
+// settings reads the environment and makes the log of it.
+func (s streams) settings() (config.Config, *slog.Logger, error) {
+	cfg, unknown, err := config.FromEnv(s.environ)
+	if err != nil {
+		return cfg, nil, fmt.Errorf("settings:\n%w", err)
+	}
+	log, err := telemetry.NewLogger(s.err, cfg.LogFormat, cfg.LogLevel)
+	if err != nil {
+		return cfg, nil, err
+	}
+	for _, name := range unknown {
+		log.Warn("setting has no effect: nothing of this name is known", "name", name)
+	}
+	return cfg, log, nil
+}
+
+// quiet is the log of commands that people type: only what went wrong.
+func (s streams) quiet() *slog.Logger {
+	return slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// withPool opens the database for a command and closes it again.
+func (s streams) withPool(ctx context.Context, do func(*pgxpool.Pool) error) error {
+	cfg, _, err := config.FromEnv(s.environ)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	pool, err := postgres.Open(ctx, cfg.DatabaseURL, postgres.Options{Log: s.quiet(), MaxConns: 2, Name: "command"})
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		return err
+	}
+	return do(pool)
+}
+
+// withAdmin opens the database for a command that changes something.
+func (s streams) withAdmin(ctx context.Context, do func(*admin.Admin, admin.Actor) error) error {
+	return s.withPool(ctx, func(pool *pgxpool.Pool) error {
+		jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: s.quiet()})
+		if err != nil {
+			return fmt.Errorf("build the job client: %w", err)
+		}
+		var inserter *river.Client[pgx.Tx] = jobs
+		return do(admin.New(pool, inserter), admin.Actor{Name: "command line, " + account()})
+	})
+}
+
+func account() string {
+	u, err := user.Current()
+	if err != nil {
+		return "unknown user"
+	}
+	return u.Username
+}
+
+func (s streams) json(v any) error {
+	e := json.NewEncoder(s.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,288 @@
+// Package app builds the whole program from its settings and runs it. In go a
+// Config and a listener, out comes a program that serves, works and sweeps
+// until its context ends, and then stops in one order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/group"
+	"github.com/memrelay/memrelay/internal/health"
+	"github.com/memrelay/memrelay/internal/inbound"
+	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/outbound"
+	"github.com/memrelay/memrelay/internal/postgres"
+	"github.com/memrelay/memrelay/internal/process"
+)
+
+// Options are what of the program is to run.
+type Options struct {
+	Log     *slog.Logger
+	Version string
+	// Work works jobs, sweeps, and may lead. Without it the program only inserts
+	// the jobs that its own requests bring.
+	Work bool
+	// Now is the clock; nil: the machine's.
+	Now func() time.Time
+}
+
+const (
+	// workConns bounds the connections of the working pool: two groups in flight
+	// for each of five committers, and some for single statements. On two nodes it
+	// stays below a server's default of 100 with River's.
+	workConns = 24
+	// riverConns are River's own: a fetch per queue, completion, maintenance and leading.
+	riverConns = 10
+)
+
+// App is the program.
+type App struct {
+	cfg      config.Config
+	o        Options
+	log      *slog.Logger
+	pool     *pgxpool.Pool
+	river    *pgxpool.Pool
+	jobs     *river.Client[pgx.Tx]
+	counts   *counter.Set
+	ingester *inbound.Ingester
+	health   *health.Health
+}
+
+// New opens the database and builds every part. It refuses a database whose
+// schema does not fit. Close releases what New opened.
+func New(ctx context.Context, cfg config.Config, o Options) (*App, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &App{cfg: cfg, o: o, log: o.Log}
+	if err := a.open(ctx); err != nil {
+		a.Close()
+		return nil, err
+	}
+	if err := a.build(); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) open(ctx context.Context) (err error) {
+	if a.pool, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: workConns, Name: "work"}); err != nil {
+		return err
+	}
+	if err := postgres.CheckSchema(ctx, a.pool); err != nil {
+		return err
+	}
+	// River's maintenance may rightly take longer than any statement of ours.
+	a.river, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: riverConns, Name: "river", Unlimited: true})
+	return err
+}
+
+func (a *App) build() error {
+	process := uuid.Must(uuid.NewV7())
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	slots := 0
+	if a.o.Work {
+		for _, q := range queues() {
+			slots += q.MaxWorkers
+		}
+	}
+	a.counts = counter.New(a.pool, process, host, slots, a.log)
+	// Workers insert jobs through the client that works them, which is built of
+	// the workers: they get it by way of this value.
+	inserter := &clientInserter{}
+	riverConfig := &river.Config{
+		ID:     process.String(),
+		Logger: a.log,
+		// An attempt is 10 s at most, so that what a crash left behind is found after 15.
+		JobTimeout:           10 * time.Second,
+		RescueStuckJobsAfter: 15 * time.Second,
+		MaxAttempts:          a.cfg.Inbound.MaxRetries,
+		SoftStopTimeout:      a.cfg.ShutdownTimeout,
+		// What a job did stands in our rows; the hot table is kept small.
+		CompletedJobRetentionPeriod: 10 * time.Minute,
+		// One minute leaves half-built indexes behind on a large table.
+		ReindexerTimeout: 10 * time.Minute,
+	}
+	if a.o.Work {
+		riverConfig.Queues = queues()
+		riverConfig.Workers = a.workers(inserter)
+	}
+	if a.jobs, err = river.NewClient(riverpgxv5.New(a.river), riverConfig); err != nil {
+		return fmt.Errorf("build the job client: %w", err)
+	}
+	inserter.client = a.jobs
+	a.ingester = inbound.NewIngester(a.pool, a.jobs, a.counts, a.cfg.ZohoModules, group.Options{})
+	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now)
+	return nil
+}
+
+// queues are how many jobs of a kind a node works at one time, and how soon one
+// is picked up: at most MaxWorkers each FetchCooldown. With 5 ms and 50 ms half
+// of the jobs wait less than 4 ms; River's defaults cost 50 ms.
+func queues() map[string]river.QueueConfig {
+	q := func(workers int) river.QueueConfig {
+		return river.QueueConfig{MaxWorkers: workers, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 50 * time.Millisecond}
+	}
+	return map[string]river.QueueConfig{
+		// Jobs of these two only wait for their group's commit: many share one.
+		job.QueueProcess: q(200),
+		job.QueueSync:    q(200),
+		// One relays, one waits for its lock; more would only hold connections.
+		job.QueueRelay: q(2),
+		// A slow endpoint holds its slot for as long as its slowest answer.
+		job.QueueDeliver: q(100),
+	}
+}
+
+// workers registers every kind, on every node: an old leader would discard jobs
+// of a kind it does not know.
+func (a *App) workers(jobs *clientInserter) *river.Workers {
+	retry := process.Retry{
+		MaxAttempts: a.cfg.Inbound.MaxRetries, Base: a.cfg.Inbound.RetryDelayBase, GiveUpAfter: a.cfg.Inbound.GiveUpAfter,
+	}
+	sender := process.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}
+	credentials := func(endpoint string) outbound.Credentials {
+		if endpoint != outbound.EnvName {
+			return outbound.Credentials{}
+		}
+		return outbound.Credentials{Token: a.cfg.Outbound.Token, Secret: a.cfg.Outbound.Secret}
+	}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce))
+	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, process.Payloads{}, a.counts, retry, sender, a.o.Now, a.log))
+	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs))
+	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.guard().Transport(), a.o.Version, credentials,
+		a.cfg.Outbound.Timeout, a.o.Now, a.log))
+	return workers
+}
+
+func (a *App) guard() *outbound.Guard {
+	return outbound.NewGuard(a.cfg.OutboundAllowPrivate, a.cfg.OutboundPorts)
+}
+
+// Close releases connections. Run must have returned.
+func (a *App) Close() {
+	if a.river != nil {
+		a.river.Close()
+	}
+	if a.pool != nil {
+		a.pool.Close()
+	}
+}
+
+// Run runs until ctx ends, and then stops: no new requests and no new jobs, what
+// is under way gets SHUTDOWN_TIMEOUT to finish, the rest goes back to the queue.
+// It returns nil after a stop that was asked for. ln is nil for a program that
+// only works; Run closes it.
+func (a *App) Run(ctx context.Context, ln net.Listener) error {
+	if err := a.counts.Flush(ctx); err != nil {
+		return errors.Join(err, closeListener(ln))
+	}
+	if a.o.Work {
+		a.warnOfEndpoint()
+		if err := outbound.SetEnv(ctx, a.pool, a.jobs, a.endpoint()); err != nil {
+			return errors.Join(err, closeListener(ln))
+		}
+	}
+	// The counters go on until the last job has counted.
+	counting, stopCounting := context.WithCancel(context.WithoutCancel(ctx))
+	counted := make(chan struct{})
+	go func() { defer close(counted); a.counts.Run(counting) }()
+
+	g, gctx := errgroup.WithContext(ctx)
+	if ln != nil {
+		g.Go(func() error { return a.serve(gctx, ln) })
+	}
+	if a.o.Work {
+		g.Go(func() error { return a.work(gctx) })
+		g.Go(func() error { a.sweep(gctx); return nil })
+	}
+	g.Go(func() error { <-gctx.Done(); return nil })
+	err := g.Wait()
+	stopCounting()
+	<-counted
+	return err
+}
+
+func closeListener(ln net.Listener) error {
+	if ln == nil {
+		return nil
+	}
+	return ln.Close()
+}
+
+func (a *App) endpoint() outbound.Endpoint {
+	o := a.cfg.Outbound
+	return outbound.Endpoint{URL: o.URL, Events: o.Events, Timeout: o.Timeout, MaxAttempts: o.RetryCount, RetryDelay: o.RetryDelay}
+}
+
+// warnOfEndpoint says at the start what every delivery would say later.
+func (a *App) warnOfEndpoint() {
+	if a.cfg.Outbound.URL == "" {
+		return
+	}
+	if err := a.guard().CheckURL(a.cfg.Outbound.URL); err != nil {
+		a.log.Warn("MEM0_WEBHOOK_URL will be refused", "error", err)
+	}
+}
+
+func (a *App) serve(ctx context.Context, ln net.Listener) error {
+	server := &http.Server{
+		Handler:           a.Handler(),
+		ReadHeaderTimeout: 5 * time.Second, // a sender that drips headers holds a connection
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+		defer cancel()
+		err := server.Shutdown(drain)
+		if errors.Is(err, context.DeadlineExceeded) {
+			// Whoever is not answered by now sends again.
+			err = server.Close()
+		}
+		stopped <- err
+	}()
+	if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return <-stopped
+}
+
+func (a *App) work(ctx context.Context) error {
+	// River starts to stop when this context ends: running jobs get SoftStopTimeout,
+	// then their contexts end and they go back to the queue.
+	if err := a.jobs.Start(ctx); err != nil {
+		return fmt.Errorf("start working jobs: %w", err)
+	}
+	<-a.jobs.Stopped()
+	return nil
+}
+
+// CheckDurable refuses a database that answers before its log is on disk.
+func (a *App) CheckDurable(ctx context.Context) error {
+	return postgres.CheckDurable(ctx, a.pool)
+}

@@ -1,0 +1,31 @@
+package app
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/memrelay/memrelay/internal/inbound"
+	"github.com/memrelay/memrelay/internal/respond"
+)
+
+// Handler is the map of the service: every route, and who calls it.
+func (a *App) Handler() http.Handler {
+	r := chi.NewRouter()
+	respond.Use(r, a.log)
+
+	if a.cfg.Inbound.Enabled {
+		// Zoho, and anything that signs like it.
+		r.Method(http.MethodPost, "/webhooks/zoho", inbound.NewZoho(a.pool, a.ingester, a.counts, inbound.Settings{
+			Secrets: a.cfg.Inbound.Secrets, Token: a.cfg.Inbound.Token,
+			MaxBacklog: a.cfg.Inbound.MaxQueueSize, BodyTimeout: inbound.BodyTimeout,
+		}))
+	}
+
+	// Monitors; no token.
+	r.Method(http.MethodGet, "/livez", respond.Handler(a.health.Live))
+	r.Method(http.MethodGet, "/readyz", respond.Handler(a.health.Ready))
+	r.Method(http.MethodGet, "/webhooks/health", respond.Handler(a.health.Health))
+	r.Method(http.MethodGet, "/webhooks/metrics", respond.Handler(a.health.Metrics))
+	return r
+}

@@ -1,0 +1,183 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/lane"
+)
+
+const (
+	// sweepEvery is how long a row that lost its job waits for a new one at most.
+	sweepEvery = time.Minute
+	// sweepRows is how many rows one transaction mends.
+	sweepRows = 1000
+)
+
+// sweep mends what lost its job, at once and then each minute, until ctx ends.
+// Jobs can end without our code running: discarded by a rescue, deleted by hand.
+func (a *App) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		mended, err := a.Sweep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			a.log.WarnContext(ctx, "sweep failed, tried again in a minute", "error", err)
+		case mended > 0:
+			a.log.WarnContext(ctx, "rows that had lost their job got a new one", "rows", mended)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Sweep gives a fresh job to every event, lane and outbox row that has none
+// alive, folds the counters of processes that are gone, corrects the backlog's,
+// and makes next month's partition. It returns how many rows it mended. Being
+// late is never a reason to mend: only having no job is. Several nodes may sweep
+// at once; one does, the others find nothing to do.
+func (a *App) Sweep(ctx context.Context) (int, error) {
+	mended := 0
+	for _, mend := range []func(context.Context, pgx.Tx) (int, error){
+		a.mendEvents, a.mendAccounts, a.mendOutbox, a.mendEndpoints,
+	} {
+		for {
+			n, err := a.alone(ctx, pgx.TxOptions{}, mend)
+			if err != nil {
+				return mended, err
+			}
+			mended += n
+			if n < sweepRows {
+				break
+			}
+		}
+	}
+	if _, err := a.alone(ctx, pgx.TxOptions{}, a.fold); err != nil {
+		return mended, err
+	}
+	_, err := a.alone(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, trueUp)
+	return mended, err
+}
+
+// alone runs do in a transaction of its own unless another node sweeps.
+func (a *App) alone(ctx context.Context, o pgx.TxOptions, do func(context.Context, pgx.Tx) (int, error)) (n int, err error) {
+	err = pgx.BeginTxFunc(ctx, a.pool, o, func(tx pgx.Tx) error {
+		ours, err := db.New(tx).TryLockSweep(ctx)
+		if err != nil {
+			return fmt.Errorf("lock the sweep: %w", err)
+		}
+		if ours {
+			n, err = do(ctx, tx)
+		}
+		return err
+	})
+	return n, err
+}
+
+func (a *App) mendEvents(ctx context.Context, tx pgx.Tx) (int, error) {
+	ids, err := db.New(tx).ListOrphanedEvents(ctx, sweepRows)
+	if err != nil {
+		return 0, fmt.Errorf("list orphaned events: %w", err)
+	}
+	params := make([]river.InsertManyParams, len(ids))
+	for i, id := range ids {
+		params[i] = river.InsertManyParams{Args: job.ProcessEvent{EventID: id}}
+	}
+	return len(ids), a.insert(ctx, tx, params)
+}
+
+func (a *App) mendAccounts(ctx context.Context, tx pgx.Tx) (int, error) {
+	q := db.New(tx)
+	rows, err := q.LockOrphanedAccounts(ctx, sweepRows)
+	if err != nil || len(rows) == 0 {
+		return 0, wrap("lock orphaned accounts", err)
+	}
+	var p db.WakeAccountsParams
+	wakes := make([]lane.Wake, len(rows))
+	for i, r := range rows {
+		due := r.Now
+		if r.DueAt != nil {
+			due = *r.DueAt
+		}
+		p.AccountIds, p.Wanted, p.DueAt = append(p.AccountIds, r.AccountID), append(p.Wanted, r.Wanted), append(p.DueAt, due)
+		wakes[i] = lane.Wake{Due: due, Args: job.SyncAccount{AccountID: r.AccountID}}
+	}
+	if p.JobIds, err = lane.Ensure(ctx, tx, a.jobs, rows[0].Now, wakes); err != nil {
+		return 0, err
+	}
+	return len(rows), wrap("wake accounts", q.WakeAccounts(ctx, p))
+}
+
+func (a *App) mendOutbox(ctx context.Context, tx pgx.Tx) (int, error) {
+	orphaned, err := db.New(tx).HasOrphanedOutbox(ctx)
+	if err != nil || !orphaned {
+		return 0, wrap("look for an orphaned outbox", err)
+	}
+	return 1, a.insert(ctx, tx, []river.InsertManyParams{{Args: job.Relay{}}})
+}
+
+func (a *App) mendEndpoints(ctx context.Context, tx pgx.Tx) (int, error) {
+	q := db.New(tx)
+	rows, err := q.LockOrphanedEndpoints(ctx)
+	if err != nil || len(rows) == 0 {
+		return 0, wrap("lock orphaned endpoints", err)
+	}
+	var p db.WakeEndpointsParams
+	wakes := make([]lane.Wake, len(rows))
+	for i, r := range rows {
+		due := r.Now
+		if r.DueAt != nil {
+			due = *r.DueAt
+		}
+		p.Ids, p.Wanted, p.DueAt = append(p.Ids, r.ID), append(p.Wanted, r.Wanted), append(p.DueAt, due)
+		wakes[i] = lane.Wake{Due: due, Args: job.DeliverEndpoint{EndpointID: r.ID}}
+	}
+	if p.JobIds, err = lane.Ensure(ctx, tx, a.jobs, rows[0].Now, wakes); err != nil {
+		return 0, err
+	}
+	return len(rows), wrap("wake endpoints", q.WakeEndpoints(ctx, p))
+}
+
+func (a *App) fold(ctx context.Context, tx pgx.Tx) (int, error) {
+	q := db.New(tx)
+	if err := q.EnsureEventBodiesMonth(ctx); err != nil {
+		return 0, fmt.Errorf("make next month's partition: %w", err)
+	}
+	if err := q.DeleteGoneProcesses(ctx); err != nil {
+		return 0, fmt.Errorf("delete processes that are gone: %w", err)
+	}
+	return 0, wrap("fold counters", q.FoldCounters(ctx))
+}
+
+func trueUp(ctx context.Context, tx pgx.Tx) (int, error) {
+	_, err := counter.TrueUp(ctx, tx)
+	return 0, err
+}
+
+func (a *App) insert(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams) error {
+	if len(params) == 0 {
+		return nil
+	}
+	_, err := a.jobs.InsertManyTx(ctx, tx, params)
+	return wrap("insert jobs", err)
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,315 @@
+// Package config reads the environment. In goes a lookup of variables, out
+// comes a Config with every value checked, or one error that lists everything
+// that is wrong.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/memrelay/memrelay/internal/memory"
+)
+
+// Config is everything that can be set. Numbers of time written bare are
+// seconds; Go's durations ("2m") are accepted too.
+type Config struct {
+	// DatabaseURL is where everything is kept, as a postgres:// URL. Required.
+	DatabaseURL string `env:"DATABASE_URL"`
+	// HTTPAddr is where to listen: port 8000 of every address, as the systems do
+	// that memrelay replaces.
+	HTTPAddr string `env:"HTTP_ADDR" envDefault:":8000"`
+	// LogLevel is debug, info, warn or error; info is one line per request and unit of work.
+	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	// LogFormat is json, for machines that gather logs, or text, for people.
+	LogFormat string `env:"LOG_FORMAT" envDefault:"json"`
+	// ShutdownTimeout is how long a stop waits for requests and jobs under way;
+	// 20 s is less than the 30 s after which Kubernetes kills.
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20"`
+
+	Inbound  Inbound  `envPrefix:"WEBHOOK_"`
+	Outbound Outbound `envPrefix:"MEM0_WEBHOOK_"`
+
+	// BotVersion stands in every payload that goes out.
+	BotVersion string `env:"BOT_VERSION" envDefault:"1.0.0"`
+	// OutboundAllowPrivate are the address ranges that webhooks may go to although
+	// they are not public, or over plain http. None unless set: a webhook is a
+	// request that somebody else chooses the target of.
+	OutboundAllowPrivate []netip.Prefix `env:"OUTBOUND_ALLOW_PRIVATE"`
+	// OutboundPorts are ports besides 443 for https to public addresses.
+	OutboundPorts []uint16 `env:"OUTBOUND_PORTS"`
+	// ZohoModules are worked; events of others are kept as ignored.
+	ZohoModules []string `env:"ZOHO_MODULES" envDefault:"Accounts,Contacts,Deals,Tasks,Notes,Activities,Events,Calls,Meetings"`
+}
+
+// Inbound is what comes in.
+type Inbound struct {
+	// Enabled opens the inbound routes; closed they are 404 and all else runs.
+	Enabled bool `env:"ENABLED" envDefault:"true"`
+	// Secrets sign bodies; several while one is being replaced. Required to serve.
+	Secrets []string `env:"SECRET"`
+	// Token is for senders that can do no more than a fixed header. Off unless set.
+	Token string `env:"TOKEN"`
+	// MaxQueueSize is how many events may wait to be routed before senders are
+	// told to come again.
+	MaxQueueSize int64 `env:"MAX_QUEUE_SIZE" envDefault:"10000"`
+	// MaxRetries is how often an event is tried before it is dead, the first time included.
+	MaxRetries int `env:"MAX_RETRIES" envDefault:"3"`
+	// RetryDelayBase is the wait before the second attempt; doubled for each
+	// further one, at most 30 s.
+	RetryDelayBase time.Duration `env:"RETRY_DELAY_BASE" envDefault:"2"`
+	// Debounce is how long an account's update waits for further ones, unless a
+	// critical field changed: people save the same form several times.
+	Debounce time.Duration `env:"DEBOUNCE" envDefault:"2s"`
+	// GiveUpAfter is how long a fault that nobody can classify is taken for the world's.
+	GiveUpAfter time.Duration `env:"GIVE_UP_AFTER" envDefault:"24h"`
+}
+
+// Outbound is the endpoint named env.
+type Outbound struct {
+	// URL is where webhooks go; none: nothing is sent.
+	URL string `env:"URL"`
+	// Token is sent as a bearer token.
+	Token string `env:"TOKEN"`
+	// Secret signs what is sent.
+	Secret string `env:"SECRET"`
+	// Timeout bounds one attempt, in all. At most 45 s, so that a crash in the
+	// middle of one is repaired within 90.
+	Timeout time.Duration `env:"TIMEOUT" envDefault:"30"`
+	// RetryCount is how often a webhook is tried, the first time included.
+	RetryCount int `env:"RETRY_COUNT" envDefault:"3"`
+	// RetryDelay is the wait before the second attempt; doubled for each further one.
+	RetryDelay time.Duration `env:"RETRY_DELAY" envDefault:"1.0"`
+	// Events are those that are sent: all, none, or names with commas.
+	Events []string `env:"EVENTS" envDefault:"all"`
+}
+
+// LongestTimeout is the longest that one outbound attempt may take.
+const LongestTimeout = 45 * time.Second
+
+// FromEnv reads the variables that environ lists, as os.Environ does. The error
+// lists everything that is wrong; no value of a secret stands in it. unknown are
+// names that look like ours and mean nothing here: worth a warning each.
+func FromEnv(environ []string) (c Config, unknown []string, err error) {
+	vars := env.ToMap(environ)
+	for name, value := range vars {
+		vars[name] = strings.TrimSpace(value)
+		if vars[name] == "" {
+			// "NAME=" in an env file means the same as no line at all.
+			delete(vars, name)
+		}
+	}
+	err = env.ParseWithOptions(&c, env.Options{
+		Environment: vars,
+		FuncMap: map[reflect.Type]env.ParserFunc{
+			reflect.TypeFor[time.Duration](): func(v string) (any, error) { return parseDuration(v) },
+			reflect.TypeFor[netip.Prefix]():  func(v string) (any, error) { return parsePrefix(v) },
+		},
+	})
+	var problems []error
+	if err != nil {
+		problems = append(problems, plain(err)...)
+	}
+	c.expand()
+	problems = append(problems, c.check()...)
+	return c, c.unknown(vars), errors.Join(problems...)
+}
+
+// CheckServe reports what serving needs besides.
+func (c Config) CheckServe() error {
+	if len(c.Inbound.Secrets) == 0 && c.Inbound.Enabled {
+		return errors.New("WEBHOOK_SECRET is required to serve: without it nobody can prove who sent a webhook (`memrelay secret` makes one)")
+	}
+	return nil
+}
+
+// plain takes the library's error apart: one line for each variable.
+func plain(err error) []error {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return []error{err}
+	}
+	var problems []error
+	for _, e := range all.Errors {
+		var parse env.ParseError
+		if errors.As(e, &parse) {
+			problems = append(problems, fmt.Errorf("%s: %w", variable(parse.Name), parse.Err))
+			continue
+		}
+		problems = append(problems, e)
+	}
+	return problems
+}
+
+// expand makes of what may be written short what is meant.
+func (c *Config) expand() {
+	switch strings.ToLower(strings.Join(c.Outbound.Events, ",")) {
+	case "all":
+		c.Outbound.Events = memory.Events()
+	case "none":
+		c.Outbound.Events = []string{}
+	}
+	trim := func(list []string) []string {
+		var out []string
+		for _, s := range list {
+			if s = strings.TrimSpace(s); s != "" {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	c.Inbound.Secrets, c.ZohoModules = trim(c.Inbound.Secrets), trim(c.ZohoModules)
+	c.Outbound.Events = append([]string{}, trim(c.Outbound.Events)...)
+}
+
+func (c Config) check() []error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if c.DatabaseURL == "" {
+		bad("DATABASE_URL is required, as postgres://user:password@host:5432/database")
+	}
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+		bad("HTTP_ADDR: want host:port or :port")
+	}
+	if c.LogFormat != "json" && c.LogFormat != "text" {
+		bad("LOG_FORMAT: want json or text")
+	}
+	if c.ShutdownTimeout <= 0 {
+		bad("SHUTDOWN_TIMEOUT: want more than 0")
+	}
+	problems = append(problems, c.Inbound.check()...)
+	problems = append(problems, c.Outbound.check()...)
+	return problems
+}
+
+func (c Inbound) check() []error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if c.MaxQueueSize < 1 {
+		bad("WEBHOOK_MAX_QUEUE_SIZE: want at least 1")
+	}
+	if c.MaxRetries < 1 || c.MaxRetries > 1000 {
+		bad("WEBHOOK_MAX_RETRIES: want 1 to 1000 attempts, the first included")
+	}
+	if c.RetryDelayBase <= 0 {
+		bad("WEBHOOK_RETRY_DELAY_BASE: want more than 0")
+	}
+	if c.Debounce < 0 {
+		bad("WEBHOOK_DEBOUNCE: want 0 or more")
+	}
+	if c.GiveUpAfter <= 0 {
+		bad("WEBHOOK_GIVE_UP_AFTER: want more than 0")
+	}
+	return problems
+}
+
+func (c Outbound) check() []error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if c.URL != "" {
+		if u, err := url.Parse(c.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			bad("MEM0_WEBHOOK_URL: want an http or https URL")
+		}
+	}
+	if c.Timeout <= 0 || c.Timeout > LongestTimeout {
+		bad("MEM0_WEBHOOK_TIMEOUT: want more than 0 and at most %s", LongestTimeout)
+	}
+	if c.RetryCount < 1 || c.RetryCount > 1000 {
+		bad("MEM0_WEBHOOK_RETRY_COUNT: want 1 to 1000 attempts, the first included")
+	}
+	if c.RetryDelay <= 0 {
+		bad("MEM0_WEBHOOK_RETRY_DELAY: want more than 0")
+	}
+	for _, e := range c.Events {
+		if !slices.Contains(memory.Events(), e) {
+			bad("MEM0_WEBHOOK_EVENTS: %q is none of %s", e, strings.Join(memory.Events(), " "))
+		}
+	}
+	return problems
+}
+
+// parseDuration reads seconds written bare, or one of Go's durations.
+func parseDuration(v string) (time.Duration, error) {
+	if seconds, err := strconv.ParseFloat(v, 64); err == nil {
+		// A year of seconds is a mistake, and more than a duration can hold is infinite.
+		if seconds != seconds || seconds < -366*86400 || seconds > 366*86400 {
+			return 0, errors.New("want at most a year")
+		}
+		return time.Duration(seconds * float64(time.Second)), nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, errors.New(`want seconds, or a duration like "2m"`)
+	}
+	return d, nil
+}
+
+// parsePrefix reads a range of addresses; a single address is the range of itself.
+func parsePrefix(v string) (netip.Prefix, error) {
+	v = strings.TrimSpace(v)
+	if addr, err := netip.ParseAddr(v); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(v)
+	if err != nil {
+		return netip.Prefix{}, errors.New("want an address or a range like 10.0.0.0/8")
+	}
+	return p.Masked(), nil
+}
+
+// unknown are the variables that begin like ours and are none of them.
+func (c Config) unknown(vars map[string]string) []string {
+	known := map[string]bool{}
+	for _, v := range variables(reflect.TypeOf(c), "") {
+		known[v.name] = true
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		for _, prefix := range []string{"WEBHOOK_", "MEM0_", "ZOHO_", "MEMORY_"} {
+			if strings.HasPrefix(name, prefix) && !known[name] {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+type field struct{ name, path string }
+
+// variables lists the names of the environment, with the path of the field each fills.
+func variables(t reflect.Type, prefix string) []field {
+	var all []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if name := f.Tag.Get("env"); name != "" {
+			all = append(all, field{name: prefix + name, path: f.Name})
+			continue
+		}
+		if f.Type.Kind() == reflect.Struct {
+			all = append(all, variables(f.Type, prefix+f.Tag.Get("envPrefix"))...)
+		}
+	}
+	return all
+}
+
+// variable returns the name of the environment for the name of a field. The
+// library reports the latter, and people know the former.
+func variable(fieldName string) string {
+	for _, v := range variables(reflect.TypeFor[Config](), "") {
+		if v.path == fieldName {
+			return v.name
+		}
+	}
+	return fieldName
+}

@@ -1,0 +1,7 @@
+// Package inbound turns webhook bytes into event rows and jobs. In go requests;
+// zoho.go checks them in a fixed order (size and type, proof of the sender,
+// shape) and answers. What is accepted goes to ingest.go as a Delivery; out come,
+// in one grouped transaction, a row in events and a ProcessEvent job for each
+// record that was not stored before. The sender's 200 is written after that
+// commit, never before.
+package inbound

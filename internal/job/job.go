@@ -1,0 +1,69 @@
+// Package job is the table of contents of everything asynchronous: the args of
+// every job, in the order an event meets them. Jobs carry ids only; what is
+// true stands in the rows they name.
+package job
+
+import (
+	"github.com/google/uuid"
+	"github.com/riverqueue/river"
+)
+
+// Queues, one per station, so that none waits behind another's work.
+const (
+	QueueProcess = "process"
+	QueueSync    = "sync"
+	QueueRelay   = "relay"
+	QueueDeliver = "deliver"
+)
+
+// unlimited is the number of attempts of jobs that must not end discarded: what
+// can go wrong for good is marked on the rows they work on.
+const unlimited = 10_000
+
+// ProcessEvent asks which account an event belongs to, and wakes that account.
+type ProcessEvent struct {
+	EventID int64 `json:"event_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (ProcessEvent) Kind() string { return "process_event" }
+
+// InsertOpts leaves the number of attempts to the client's settings.
+func (ProcessEvent) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: QueueProcess} }
+
+// SyncAccount brings the memory of one account up to date: the lane of process.
+type SyncAccount struct {
+	AccountID string `json:"account_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (SyncAccount) Kind() string { return "sync_account" }
+
+// InsertOpts makes the job one that is never discarded.
+func (SyncAccount) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueSync, MaxAttempts: unlimited}
+}
+
+// Relay makes deliveries of the webhooks that wait in the outbox.
+type Relay struct{}
+
+// Kind names the job in river_job; it never changes.
+func (Relay) Kind() string { return "relay" }
+
+// InsertOpts makes the job one that is never discarded.
+func (Relay) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueRelay, MaxAttempts: unlimited}
+}
+
+// DeliverEndpoint sends an endpoint what is due: the lane of outbound.
+type DeliverEndpoint struct {
+	EndpointID uuid.UUID `json:"endpoint_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (DeliverEndpoint) Kind() string { return "deliver_endpoint" }
+
+// InsertOpts makes the job one that is never discarded.
+func (DeliverEndpoint) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueDeliver, MaxAttempts: unlimited}
+}

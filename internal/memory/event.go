@@ -1,0 +1,78 @@
+package memory
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The events that subscribers are told of.
+const (
+	Added                   = "memory_added"
+	Searched                = "memory_searched"
+	Deleted                 = "memory_deleted"
+	Updated                 = "memory_updated"
+	PreferenceStored        = "preference_stored"
+	CorrectionStored        = "correction_stored"
+	RelationshipAdded       = "relationship_added"
+	RelationshipDeleted     = "relationship_deleted"
+	GraphBuilt              = "graph_built"
+	Optimized               = "memory_optimized"
+	BatchOperationCompleted = "batch_operation_completed"
+	Failed                  = "memory_error"
+)
+
+// Events returns all twelve, in the order of the documentation.
+func Events() []string {
+	return []string{
+		Added, Searched, Deleted, Updated, PreferenceStored, CorrectionStored,
+		RelationshipAdded, RelationshipDeleted, GraphBuilt, Optimized, BatchOperationCompleted, Failed,
+	}
+}
+
+// Snapshot is a memory inside a webhook.
+type Snapshot struct {
+	ID       uuid.UUID         `json:"id"`
+	Content  string            `json:"content"`
+	Metadata map[string]string `json:"metadata"`
+}
+
+// AddedData is the data of memory_added.
+type AddedData struct {
+	Result Snapshot `json:"result"`
+}
+
+// DeletedData is the data of memory_deleted: what the memory was.
+type DeletedData struct {
+	Result Snapshot `json:"result"`
+}
+
+// UpdatedData is the data of memory_updated.
+type UpdatedData struct {
+	Before Snapshot `json:"before"`
+	After  Snapshot `json:"after"`
+}
+
+// Envelope is the payload of a webhook; its keys are sent in this order.
+type Envelope struct {
+	Event      string    `json:"event"`
+	UserID     string    `json:"user_id"`
+	Data       any       `json:"data"`
+	Timestamp  time.Time `json:"timestamp"` // UTC
+	Source     string    `json:"source"`    // "memrelay" unless set
+	BotVersion string    `json:"bot_version"`
+	RequestID  string    `json:"request_id"` // the webhook-id, where no request of a client was the cause
+}
+
+// Render makes the payload's bytes. They are made once and sent as they are, for
+// a signature covers bytes.
+func (e Envelope) Render() ([]byte, error) {
+	e.Timestamp = e.Timestamp.UTC()
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("render %s: %w", e.Event, err)
+	}
+	return payload, nil
+}

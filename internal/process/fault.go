@@ -1,0 +1,144 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/riverqueue/river"
+
+	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/group"
+)
+
+// Retry says what happens to an event that is at fault itself.
+type Retry struct {
+	MaxAttempts int           // in all, the first included
+	Base        time.Duration // before the second attempt; doubled for each further one
+	// GiveUpAfter is how long a fault that nobody can classify is taken for the
+	// world's, which does not count.
+	GiveUpAfter time.Duration
+}
+
+// maxBackoff is the longest an event waits for its next attempt.
+const maxBackoff = 30 * time.Second
+
+// after returns how long to wait after so many failures: doubled each time,
+// at most 30 s, and up to a fifth more or less, so that events which failed
+// together do not come back together.
+func (r Retry) after(failures int) time.Duration {
+	wait := r.Base
+	for i := 1; i < failures && wait < maxBackoff; i++ {
+		wait *= 2
+	}
+	wait = min(wait, maxBackoff)
+	return time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64()))
+}
+
+// blame is whose fault an error is.
+type blame int
+
+const (
+	ofWorld   blame = iota // it will pass; waiting costs no attempt
+	ofEvent                // trying the same again cannot succeed
+	ofUnknown              // taken for the world's, for GiveUpAfter
+)
+
+// classify says whose fault it is that a unit could not be written.
+func classify(err error) blame {
+	var netErr net.Error
+	var connect *pgconn.ConnectError
+	var pg *pgconn.PgError
+	switch {
+	case group.IsData(err), errors.Is(err, errEvent):
+		return ofEvent
+	case errors.Is(err, group.ErrFull), errors.Is(err, group.ErrHeld), errors.Is(err, group.ErrConflict),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &connect), errors.As(err, &netErr), pgconn.SafeToRetry(err):
+		return ofWorld
+	case errors.As(err, &pg):
+		// Connection, transaction lost, resources, locks and time limits, operator's
+		// intervention, the system, read-only after a failover.
+		switch pg.Code[:2] {
+		case "08", "25", "40", "53", "55", "57", "58":
+			return ofWorld
+		}
+		return ofUnknown
+	default:
+		// pgx reports a connection that broke in the middle as plain errors.
+		return ofUnknown
+	}
+}
+
+// pause returns how long a job waits for the world: not counted as an attempt,
+// and short enough that River keeps it precise.
+func pause() error {
+	return river.JobSnooze(time.Second + time.Duration(rand.Int64N(int64(2*time.Second))))
+}
+
+// failure is a fault of one event.
+type failure struct {
+	eventID  int64
+	failures int // before this one
+	final    bool
+	err      error
+}
+
+// failed is what marking failures came to.
+type failed struct {
+	changes counter.Changes
+	retryAt map[int64]time.Time // by event, of those that are tried again
+}
+
+// markFailed records faults on the events' rows: tried again after their delay,
+// or dead with the reason.
+func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []failure) (failed, error) {
+	out := failed{changes: counter.Changes{}, retryAt: map[int64]time.Time{}}
+	if len(failures) == 0 {
+		return out, nil
+	}
+	params := db.MarkEventsFailedParams{MaxFailures: int32(retry.MaxAttempts)}
+	for _, f := range failures {
+		params.Ids = append(params.Ids, f.eventID)
+		params.Errors = append(params.Errors, reason(f.err))
+		params.DelaysMs = append(params.DelaysMs, retry.after(f.failures+1).Milliseconds())
+		params.Finals = append(params.Finals, f.final)
+	}
+	rows, err := q.MarkEventsFailed(ctx, params)
+	if err != nil {
+		return out, fmt.Errorf("mark events failed: %w", err)
+	}
+	for _, r := range rows {
+		if r.Status == "dead" {
+			out.changes[counter.Died]++
+			out.changes[counter.Dead]++
+			continue
+		}
+		out.changes[counter.Retried]++
+		out.retryAt[r.ID] = *r.RetryAt
+	}
+	return out, nil
+}
+
+// maxReason bounds what is kept of an error, in bytes.
+const maxReason = 500
+
+// reason is an error as a row keeps it: short, and text that Postgres takes.
+func reason(err error) string {
+	text := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "\uFFFD")
+	if len(text) <= maxReason {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxReason], "")
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,277 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+
+	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/group"
+	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/lane"
+)
+
+// Sender is what webhooks say of who sends them.
+type Sender struct {
+	Source     string // "memrelay" unless set
+	BotVersion string
+}
+
+// Syncer works SyncAccount jobs: the lane of an account.
+type Syncer struct {
+	river.WorkerDefaults[job.SyncAccount]
+	source Source
+	jobs   lane.Inserter
+	counts *counter.Set
+	retry  Retry
+	sender Sender
+	now    func() time.Time
+	newID  func() uuid.UUID
+	log    *slog.Logger
+	claims *group.Committer[claim, taken]
+	writes *group.Committer[synced, struct{}]
+}
+
+// NewSyncer makes a Syncer that believes source.
+func NewSyncer(pool *pgxpool.Pool, jobs lane.Inserter, source Source, counts *counter.Set, retry Retry, sender Sender,
+	now func() time.Time, log *slog.Logger,
+) *Syncer {
+	s := &Syncer{
+		source: source, jobs: jobs, counts: counts, retry: retry, sender: sender, now: now, log: log,
+		newID: func() uuid.UUID { return uuid.Must(uuid.NewV7()) },
+	}
+	s.claims = group.New(pool, s.take, nil, group.Options{})
+	s.writes = group.New(pool, s.write, synced.size, group.Options{})
+	return s
+}
+
+// synced is what a sync of one account found.
+type synced struct {
+	claim
+	upTo         int64
+	cut          bool
+	rest         bool // more units of the same claim follow: the lane stays taken
+	observations []Observation
+	failures     []failure
+	bytes        int
+}
+
+func (u synced) size() int { return u.bytes }
+
+// Work reads what the lane has to do, asks the source, and writes what it said.
+//
+// It returns nil when the lane names another job: a newer one does the work. It
+// never returns an error of an event: that stands on the event's own row, with
+// the lane due again for its next attempt, and the other events go on.
+func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error {
+	c := claim{accountID: j.Args.AccountID, jobID: j.ID}
+	work, err := s.claims.Do(ctx, c)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return pause()
+	case !work.mine:
+		return nil
+	case !work.notYet.IsZero():
+		return river.JobSnooze(min(work.notYet.Sub(work.now), 5*time.Second))
+	}
+
+	observations, err := s.source.Observe(ctx, work.events)
+	if err != nil {
+		return pause()
+	}
+
+	err = s.store(ctx, synced{claim: c, upTo: work.upTo, cut: work.cut, observations: observations}, work.events)
+	if err == nil {
+		s.log.InfoContext(ctx, "account synced", "account_id", c.accountID, "events", len(work.events), "revision", work.upTo)
+	}
+	return err
+}
+
+// store hands the sync to the committer. When the data of one event is refused,
+// events are stored one by one, so that only that one fails.
+func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
+	whole := u.keep(events)
+	_, err := s.writes.Do(ctx, whole)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if s.blame(err, events) == ofWorld {
+		return pause()
+	}
+	last := synced{claim: u.claim, upTo: u.upTo, cut: u.cut, failures: whole.failures}
+	for i, e := range events {
+		if u.observations[i].Err != nil {
+			continue
+		}
+		one := synced{claim: u.claim, upTo: u.upTo, rest: true, observations: u.observations[i : i+1], bytes: len(e.Record)}
+		_, err := s.writes.Do(ctx, one)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+		case s.blame(err, events[i:i+1]) == ofWorld:
+			return pause()
+		default:
+			last.failures = append(last.failures, failure{eventID: e.ID, failures: e.Failures, err: err})
+		}
+	}
+	if _, err := s.writes.Do(ctx, last); err != nil {
+		return pause()
+	}
+	return nil
+}
+
+// keep parts a sync's events into those that were observed and those at fault.
+func (u synced) keep(events []Event) synced {
+	all := u.observations
+	u.observations = nil
+	for i, o := range all {
+		if o.Err != nil {
+			u.failures = append(u.failures, failure{eventID: o.EventID, failures: events[i].Failures, err: o.Err})
+			continue
+		}
+		u.observations = append(u.observations, o)
+		u.bytes += len(events[i].Record)
+	}
+	return u
+}
+
+// blame decides for whose fault an error is taken: one that nobody can classify
+// is the world's, until an event has waited for too long.
+func (s *Syncer) blame(err error, events []Event) blame {
+	b := classify(err)
+	if b != ofUnknown {
+		return b
+	}
+	for _, e := range events {
+		if s.now().Sub(e.RoutedAt) > s.retry.GiveUpAfter {
+			return ofEvent
+		}
+	}
+	return ofWorld
+}
+
+// write is the transaction of a group of syncs: lock, load, apply, write, count.
+func (s *Syncer) write(ctx context.Context, tx pgx.Tx, slot int, units []synced) ([]group.Answer[struct{}], error) {
+	g := &syncGroup{units: units, answers: make([]group.Answer[struct{}], len(units)), newID: s.newID}
+	q := db.New(tx)
+	if err := g.lock(ctx, q); err != nil {
+		return nil, err
+	}
+	if err := g.load(ctx, q); err != nil {
+		return nil, err
+	}
+	g.apply()
+	if err := s.writeMemories(ctx, tx, g); err != nil {
+		return nil, err
+	}
+	failed, err := markFailed(ctx, q, s.retry, g.failures)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.closeLanes(ctx, tx, g, failed.retryAt); err != nil {
+		return nil, err
+	}
+	changes := failed.changes
+	changes[counter.Processed] = int64(len(g.processed))
+	changes[counter.ProcessingMicros] = g.waited(g.now).Microseconds()
+	if len(g.processed) > 0 {
+		changes[counter.Batches], changes[counter.LastProcessed] = 1, g.now.UnixMilli()
+	}
+	if err := s.counts.Add(ctx, tx, slot, changes); err != nil {
+		return nil, err
+	}
+	return g.answers, nil
+}
+
+// closeLanes ends each unit's claim: what is done, and the lane's next job when
+// something came meanwhile, was left over, or is to be tried again.
+func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup, retryAt map[int64]time.Time) error {
+	var params db.CloseAccountsParams
+	var wakes []lane.Wake
+	var waking []int // positions in params
+	var completed []int64
+	for _, u := range g.closing() {
+		l := g.lanes[u.accountID]
+		next := nextRun(u, l, retryAt, g.now)
+		params.AccountIds = append(params.AccountIds, u.accountID)
+		params.Wanted = append(params.Wanted, next.wanted)
+		params.Done = append(params.Done, u.upTo)
+		params.DueAt = append(params.DueAt, next.due)
+		params.JobIds = append(params.JobIds, 0)
+		params.LastErrors = append(params.LastErrors, u.lastError())
+		if !next.due.IsZero() {
+			waking = append(waking, len(params.JobIds)-1)
+			wakes = append(wakes, lane.Wake{Due: next.due, Args: job.SyncAccount{AccountID: u.accountID}})
+		}
+		completed = append(completed, u.jobID)
+	}
+	if len(completed) == 0 {
+		return nil
+	}
+	ids, err := lane.Ensure(ctx, tx, s.jobs, g.now, wakes)
+	if err != nil {
+		return err
+	}
+	for n, i := range waking {
+		params.JobIds[i] = ids[n]
+	}
+	q := db.New(tx)
+	if err := q.CloseAccounts(ctx, params); err != nil {
+		return fmt.Errorf("close accounts: %w", err)
+	}
+	if err := q.CompleteJobs(ctx, completed); err != nil {
+		return fmt.Errorf("complete jobs: %w", err)
+	}
+	return nil
+}
+
+type run struct {
+	wanted int64
+	due    time.Time // zero: nothing is left to do
+}
+
+// nextRun says when a lane runs next. What a sync leaves to itself is work that
+// it brings, so it raises wanted as whoever brings work does: otherwise the next
+// run would be taken for one that is done already.
+func nextRun(u synced, l *accountLane, retryAt map[int64]time.Time, now time.Time) run {
+	next := run{wanted: l.wanted}
+	bring := func(due time.Time) {
+		if next.due.IsZero() || due.Before(next.due) {
+			next.due = due
+		}
+	}
+	if l.due != nil {
+		bring(*l.due)
+	}
+	own := u.cut
+	if u.cut {
+		bring(now)
+	}
+	for _, f := range u.failures {
+		if at, ok := retryAt[f.eventID]; ok {
+			bring(at)
+			own = true
+		}
+	}
+	if own {
+		next.wanted++
+	}
+	return next
+}
+
+func (u synced) lastError() string {
+	if len(u.failures) == 0 {
+		return ""
+	}
+	return reason(u.failures[len(u.failures)-1].err)
+}

@@ -1,0 +1,213 @@
+// Package respond turns what handlers return into HTTP: they return errors, one
+// place makes them answers (problem+json, RFC 9457), log lines and statuses.
+package respond
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/uuid"
+)
+
+// Error is an error with two faces: Code and Message go out, Err goes to the log.
+type Error struct {
+	Status     int           // of the answer
+	Code       string        // for programs: snake case, never changes
+	Message    string        // for people; no secret, nothing of the inside
+	RetryAfter time.Duration // > 0: the sender is told when to come again
+	Err        error         // for the log only
+}
+
+// Error returns what goes to the log.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Code + ": " + e.Err.Error()
+	}
+	return e.Code + ": " + e.Message
+}
+
+// Unwrap returns the inner error.
+func (e *Error) Unwrap() error { return e.Err }
+
+// problem is the one shape of every error answer: RFC 9457 with code and request_id.
+type problem struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	Code      string `json:"code"`
+	RequestID string `json:"request_id"`
+}
+
+// Handler answers with JSON, or returns an error and has written nothing.
+type Handler func(w http.ResponseWriter, r *http.Request) error
+
+// ServeHTTP calls h and answers its error: an *Error as it says, any other with
+// a bare 500.
+func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h(w, r); err != nil {
+		Problem(w, r, err)
+	}
+}
+
+// Problem answers r with err.
+func Problem(w http.ResponseWriter, r *http.Request, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "Something went wrong here; the log has it under this request_id.", Err: err}
+	}
+	note(r.Context(), e)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	write(w, e.Status, problem{
+		Type: "about:blank", Title: http.StatusText(e.Status), Status: e.Status,
+		Detail: e.Message, Code: e.Code, RequestID: RequestID(r.Context()),
+	})
+}
+
+// JSON answers with v. It returns nil, so that a handler can return its call.
+func JSON(w http.ResponseWriter, status int, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	write(w, status, v)
+	return nil
+}
+
+func write(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		// Only a type of ours that cannot be JSON gets here: a fault of the program.
+		panic(fmt.Errorf("encode an answer: %w", err))
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(status)
+	// A client that is gone is no fault of ours, and nobody is left to be told.
+	_, _ = w.Write(append(body, '\n'))
+}
+
+type contextKey int
+
+const (
+	requestIDKey contextKey = iota
+	lineKey
+)
+
+// RequestID returns the id of the request that ctx belongs to, "" outside of one.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey).(string)
+	return id
+}
+
+// line is what a request's one log line says besides the usual.
+type line struct {
+	failure *Error
+	attrs   []slog.Attr
+}
+
+// note keeps the error for the request's one log line.
+func note(ctx context.Context, e *Error) {
+	if l, ok := ctx.Value(lineKey).(*line); ok {
+		l.failure = e
+	}
+}
+
+// Annotate adds to the request's one log line. Outside of a request it does nothing.
+func Annotate(ctx context.Context, attrs ...slog.Attr) {
+	if l, ok := ctx.Value(lineKey).(*line); ok {
+		l.attrs = append(l.attrs, attrs...)
+	}
+}
+
+// Use puts onto r what every route needs: a request id on the answer and in the
+// context, one log line per request, panics as problems, and problems for
+// unknown routes and methods.
+func Use(r chi.Router, log *slog.Logger) {
+	r.Use(identify, logged(log), recovered)
+	r.NotFound(Handler(func(http.ResponseWriter, *http.Request) error {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is nothing at this address."}
+	}).ServeHTTP)
+	r.MethodNotAllowed(Handler(func(_ http.ResponseWriter, r *http.Request) error {
+		return &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "This address does not take " + r.Method + "."}
+	}).ServeHTTP)
+}
+
+// identify takes the sender's X-Request-Id when it is one that may stand in a
+// log line, else makes one.
+func identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("X-Request-Id")
+		if !plain(id) {
+			id = uuid.Must(uuid.NewV7()).String()
+		}
+		w.Header().Set("X-Request-Id", id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey, id)))
+	})
+}
+
+func plain(id string) bool {
+	return id != "" && len(id) <= 128 && strings.IndexFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' }) < 0
+}
+
+func logged(log *slog.Logger) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			start := time.Now()
+			said := &line{}
+			r = r.WithContext(context.WithValue(r.Context(), lineKey, said))
+			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+			next.ServeHTTP(ww, r)
+			level := slog.LevelInfo
+			attrs := append([]slog.Attr{
+				slog.String("method", r.Method), slog.String("route", route(r)), slog.Int("status", ww.Status()),
+				slog.Int64("duration_us", time.Since(start).Microseconds()), slog.String("remote", r.RemoteAddr),
+			}, said.attrs...)
+			if said.failure != nil {
+				attrs = append(attrs, slog.String("code", said.failure.Code))
+				if said.failure.Err != nil {
+					attrs = append(attrs, slog.Any("error", said.failure.Err))
+				}
+			}
+			if ww.Status() >= http.StatusInternalServerError {
+				level = slog.LevelError
+			}
+			log.LogAttrs(r.Context(), level, "request answered", attrs...)
+		})
+	}
+}
+
+// route is the pattern that matched, so that lines can be counted by it; an
+// unmatched path is not repeated into the log.
+func route(r *http.Request) string {
+	if pattern := chi.RouteContext(r.Context()).RoutePattern(); pattern != "" {
+		return pattern
+	}
+	return "none"
+}
+
+func recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint // the standard library compares it so, too
+				panic(p)
+			}
+			Problem(w, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

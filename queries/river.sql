@@ -1,0 +1,31 @@
+-- What River's own API cannot do set-based or in our transaction. Pinned to
+-- River's schema version by migrations.RiverVersion and its test.
+
+-- name: ListJobStates :many
+SELECT id, state FROM river_job WHERE id = ANY (@ids::bigint[]);
+
+-- name: PullJobsForward :exec
+-- PullJobsForward lets waiting jobs run at the earlier time. One that runs
+-- already is left: it looks at its row again before it ends.
+UPDATE river_job j
+SET state = 'available', scheduled_at = n.due_at
+FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at) AS n
+WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable') AND (j.scheduled_at > n.due_at OR j.state <> 'available');
+
+-- name: DelayJobs :exec
+-- DelayJobs makes jobs of this transaction wait until their time. Waiting as
+-- available is precise to the poll interval; waiting as scheduled would be to
+-- the leader's tick of 5 seconds.
+UPDATE river_job j
+SET scheduled_at = n.due_at
+FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at) AS n
+WHERE j.id = n.id AND j.state = 'available';
+
+-- name: CompleteJobs :exec
+-- CompleteJobs ends jobs in the transaction of their effect. A job that does not
+-- run any more was taken from its worker; its next attempt finds the effect.
+UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY (@ids::bigint[]) AND state = 'running';
+
+-- name: TryLockSweep :one
+-- TryLockSweep reports whether this transaction is the one that sweeps now.
+SELECT pg_try_advisory_xact_lock(hashtextextended('memrelay sweep', 0));
