@@ -47,7 +47,7 @@ JOIN deliveries d ON d.outbox_id = c.outbox_id
 JOIN delivery_attempts a ON a.delivery_id = d.id
 JOIN endpoints p ON p.id = d.endpoint_id
 UNION ALL
-SELECT c.event_id, coalesce(d.finished_at, d.next_attempt_at), 9, 'outbound',
+SELECT c.event_id, coalesce(d.finished_at, d.created_at), 9, 'outbound',
        CASE WHEN d.status IN ('pending', 'retrying') AND p.status <> 'active' THEN 'held' ELSE d.status END,
        format('to %s%s', p.name, CASE WHEN d.last_error <> '' THEN ', last: ' || d.last_error ELSE '' END)
 FROM changed c

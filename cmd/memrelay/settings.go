@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/user"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -80,4 +81,14 @@ func (s streams) json(v any) error {
 	e := json.NewEncoder(s.out)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// getenv looks one variable up, as os.Getenv does.
+func (s streams) getenv(name string) string {
+	for i := len(s.environ) - 1; i >= 0; i-- {
+		if key, value, ok := strings.Cut(s.environ[i], "="); ok && key == name {
+			return value
+		}
+	}
+	return ""
 }

@@ -102,12 +102,11 @@ func (p *poster) post(ctx context.Context, r request) outcome {
 	ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(ctx, watch.trace()), r.Timeout)
 	defer cancel()
 	resp, err := p.send(ctx, r, o.StartedAt)
-	switch {
-	case err != nil:
+	if err != nil {
 		o.Verdict = judge(0, err)
 		o.ErrorClass = classify(err, watch)
 		o.Error = clip(printable(redact(err.Error(), len(err.Error()), hide)), maxErrorText)
-	default:
+	} else {
 		body := readBody(resp, cancel)
 		o.StatusCode = resp.StatusCode
 		o.Verdict = judge(resp.StatusCode, nil)
