@@ -179,7 +179,8 @@ func logged(log *slog.Logger) func(http.Handler) http.Handler {
 					attrs = append(attrs, slog.Any("error", said.failure.Err))
 				}
 			}
-			if ww.Status() >= http.StatusInternalServerError {
+			// Whoever hung up does not read the answer: that is no fault of ours.
+			if ww.Status() >= http.StatusInternalServerError && r.Context().Err() == nil {
 				level = slog.LevelError
 			}
 			log.LogAttrs(r.Context(), level, "request answered", attrs...)
