@@ -21,12 +21,12 @@ WHERE a.account_id = n.account_id
 `
 
 type CloseAccountsParams struct {
-	AccountIds []string
-	Wanted     []int64
-	Done       []int64
-	DueAt      []time.Time
-	JobIds     []int64
-	LastErrors []string
+	AccountIds []string    `json:"account_ids"`
+	Wanted     []int64     `json:"wanted"`
+	Done       []int64     `json:"done"`
+	DueAt      []time.Time `json:"due_at"`
+	JobIds     []int64     `json:"job_ids"`
+	LastErrors []string    `json:"last_errors"`
 }
 
 // CloseAccounts writes the end of a sync: what is done, and what is next.
@@ -50,8 +50,8 @@ RETURNING account_id, now()::timestamptz AS now
 `
 
 type InsertAccountsRow struct {
-	AccountID string
-	Now       time.Time
+	AccountID string    `json:"account_id"`
+	Now       time.Time `json:"now"`
 }
 
 // InsertAccounts makes lanes that are not there yet. One that is, or that
@@ -62,7 +62,7 @@ func (q *Queries) InsertAccounts(ctx context.Context, accountIds []string) ([]In
 		return nil, err
 	}
 	defer rows.Close()
-	var items []InsertAccountsRow
+	items := []InsertAccountsRow{}
 	for rows.Next() {
 		var i InsertAccountsRow
 		if err := rows.Scan(&i.AccountID, &i.Now); err != nil {
@@ -82,12 +82,12 @@ FROM accounts WHERE account_id = ANY ($1::text[]) ORDER BY account_id FOR UPDATE
 `
 
 type LockAccountsRow struct {
-	AccountID string
-	Wanted    int64
-	Done      int64
-	DueAt     *time.Time
-	JobID     *int64
-	Now       time.Time
+	AccountID string     `json:"account_id"`
+	Wanted    int64      `json:"wanted"`
+	Done      int64      `json:"done"`
+	DueAt     *time.Time `json:"due_at"`
+	JobID     *int64     `json:"job_id"`
+	Now       time.Time  `json:"now"`
 }
 
 // LockAccounts locks those of the lanes that nobody else holds, in the order of their ids.
@@ -97,7 +97,7 @@ func (q *Queries) LockAccounts(ctx context.Context, accountIds []string) ([]Lock
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockAccountsRow
+	items := []LockAccountsRow{}
 	for rows.Next() {
 		var i LockAccountsRow
 		if err := rows.Scan(
@@ -130,10 +130,10 @@ FOR UPDATE OF a SKIP LOCKED
 `
 
 type LockOrphanedAccountsRow struct {
-	AccountID string
-	Wanted    int64
-	DueAt     *time.Time
-	Now       time.Time
+	AccountID string     `json:"account_id"`
+	Wanted    int64      `json:"wanted"`
+	DueAt     *time.Time `json:"due_at"`
+	Now       time.Time  `json:"now"`
 }
 
 // LockOrphanedAccounts finds lanes with work whose one job is not live any more.
@@ -143,7 +143,7 @@ func (q *Queries) LockOrphanedAccounts(ctx context.Context, maxAccounts int32) (
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockOrphanedAccountsRow
+	items := []LockOrphanedAccountsRow{}
 	for rows.Next() {
 		var i LockOrphanedAccountsRow
 		if err := rows.Scan(
@@ -181,10 +181,10 @@ WHERE a.account_id = n.account_id
 `
 
 type WakeAccountsParams struct {
-	AccountIds []string
-	Wanted     []int64
-	DueAt      []time.Time
-	JobIds     []int64
+	AccountIds []string    `json:"account_ids"`
+	Wanted     []int64     `json:"wanted"`
+	DueAt      []time.Time `json:"due_at"`
+	JobIds     []int64     `json:"job_ids"`
 }
 
 // WakeAccounts writes what whoever brings work has decided under the lock.

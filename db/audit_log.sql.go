@@ -14,11 +14,11 @@ INSERT INTO audit_log (actor, action, object, details, request_id) VALUES ($1, $
 `
 
 type InsertAuditParams struct {
-	Actor     string
-	Action    string
-	Object    string
-	Details   []byte
-	RequestID string
+	Actor     string `json:"actor"`
+	Action    string `json:"action"`
+	Object    string `json:"object"`
+	Details   []byte `json:"details"`
+	RequestID string `json:"request_id"`
 }
 
 func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) error {

@@ -15,9 +15,9 @@ FROM channels WHERE channel_id = $1
 `
 
 type GetChannelRow struct {
-	Source            string
-	TokenHash         []byte
-	PreviousTokenHash []byte
+	Source            string `json:"source"`
+	TokenHash         []byte `json:"token_hash"`
+	PreviousTokenHash []byte `json:"previous_token_hash"`
 }
 
 // GetChannel returns the hashes of the tokens that a channel's notifications may carry.

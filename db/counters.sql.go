@@ -21,10 +21,10 @@ ON CONFLICT (process, slot, name) DO UPDATE SET value =
 `
 
 type AddCountersParams struct {
-	Process uuid.UUID
-	Slot    int32
-	Names   []string
-	Values  []int64
+	Process uuid.UUID `json:"process"`
+	Slot    int32     `json:"slot"`
+	Names   []string  `json:"names"`
+	Values  []int64   `json:"values"`
 }
 
 // AddCounters changes the counters of one slot of one process. What begins with
@@ -66,8 +66,8 @@ FROM counters WHERE name = 'backlog'
 `
 
 type SumBacklogRow struct {
-	Own    int64
-	Others int64
+	Own    int64 `json:"own"`
+	Others int64 `json:"others"`
 }
 
 // SumBacklog splits the backlog into what one process counted and what the others did.
@@ -95,8 +95,8 @@ FROM counters GROUP BY name ORDER BY name
 `
 
 type SumCountersRow struct {
-	Name  string
-	Value int64
+	Name  string `json:"name"`
+	Value int64  `json:"value"`
 }
 
 func (q *Queries) SumCounters(ctx context.Context) ([]SumCountersRow, error) {
@@ -105,7 +105,7 @@ func (q *Queries) SumCounters(ctx context.Context) ([]SumCountersRow, error) {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []SumCountersRow
+	items := []SumCountersRow{}
 	for rows.Next() {
 		var i SumCountersRow
 		if err := rows.Scan(&i.Name, &i.Value); err != nil {

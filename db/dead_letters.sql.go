@@ -19,7 +19,7 @@ func (q *Queries) ListDeadLetters(ctx context.Context, maxLetters int32) ([]Dead
 		return nil, err
 	}
 	defer rows.Close()
-	var items []DeadLetter
+	items := []DeadLetter{}
 	for rows.Next() {
 		var i DeadLetter
 		if err := rows.Scan(

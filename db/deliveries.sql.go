@@ -22,8 +22,8 @@ WHERE id IN (
 `
 
 type CancelDeliveriesParams struct {
-	EndpointID    uuid.UUID
-	MaxDeliveries int32
+	EndpointID    uuid.UUID `json:"endpoint_id"`
+	MaxDeliveries int32     `json:"max_deliveries"`
 }
 
 // CancelDeliveries ends open deliveries of an endpoint that is gone, a slice at a time.
@@ -80,8 +80,8 @@ ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
 `
 
 type InsertDeliveriesParams struct {
-	OutboxIds   []uuid.UUID
-	EndpointIds []uuid.UUID
+	OutboxIds   []uuid.UUID `json:"outbox_ids"`
+	EndpointIds []uuid.UUID `json:"endpoint_ids"`
 }
 
 // InsertDeliveries makes one delivery per webhook and endpoint; one that is there stays as it is.
@@ -106,17 +106,17 @@ RETURNING d.id, d.outbox_id, d.attempts, o.seq, o.payload
 `
 
 type LeaseDeliveriesParams struct {
-	Lease         time.Duration
-	EndpointID    uuid.UUID
-	MaxDeliveries int32
+	Lease         time.Duration `json:"lease"`
+	EndpointID    uuid.UUID     `json:"endpoint_id"`
+	MaxDeliveries int32         `json:"max_deliveries"`
 }
 
 type LeaseDeliveriesRow struct {
-	ID       int64
-	OutboxID uuid.UUID
-	Attempts int32
-	Seq      int64
-	Payload  []byte
+	ID       int64     `json:"id"`
+	OutboxID uuid.UUID `json:"outbox_id"`
+	Attempts int32     `json:"attempts"`
+	Seq      int64     `json:"seq"`
+	Payload  []byte    `json:"payload"`
 }
 
 // LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
@@ -128,7 +128,7 @@ func (q *Queries) LeaseDeliveries(ctx context.Context, arg LeaseDeliveriesParams
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LeaseDeliveriesRow
+	items := []LeaseDeliveriesRow{}
 	for rows.Next() {
 		var i LeaseDeliveriesRow
 		if err := rows.Scan(
@@ -153,11 +153,11 @@ SELECT id, status, attempts, failures, last_error FROM deliveries WHERE id = ANY
 `
 
 type LockDeliveriesRow struct {
-	ID        int64
-	Status    string
-	Attempts  int32
-	Failures  int32
-	LastError string
+	ID        int64  `json:"id"`
+	Status    string `json:"status"`
+	Attempts  int32  `json:"attempts"`
+	Failures  int32  `json:"failures"`
+	LastError string `json:"last_error"`
 }
 
 // LockDeliveries locks deliveries in the order of their ids.
@@ -167,7 +167,7 @@ func (q *Queries) LockDeliveries(ctx context.Context, ids []int64) ([]LockDelive
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockDeliveriesRow
+	items := []LockDeliveriesRow{}
 	for rows.Next() {
 		var i LockDeliveriesRow
 		if err := rows.Scan(
@@ -227,11 +227,11 @@ WHERE d.id = n.id
 `
 
 type UpdateDeliveriesParams struct {
-	Ids        []int64
-	Statuses   []string
-	Failures   []int32
-	LastErrors []string
-	DelaysMs   []int64
+	Ids        []int64  `json:"ids"`
+	Statuses   []string `json:"statuses"`
+	Failures   []int32  `json:"failures"`
+	LastErrors []string `json:"last_errors"`
+	DelaysMs   []int64  `json:"delays_ms"`
 }
 
 // UpdateDeliveries writes what became of deliveries and ends their leases.

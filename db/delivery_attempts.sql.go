@@ -25,18 +25,18 @@ ON CONFLICT DO NOTHING
 `
 
 type InsertDeliveryAttemptsParams struct {
-	DeliveryIds   []int64
-	Numbers       []int32
-	StartedAt     []time.Time
-	StatusCodes   []int32
-	ErrorClasses  []string
-	Errors        []string
-	DNSUs         []int64
-	ConnectUs     []int64
-	TLSUs         []int64
-	FirstByteUs   []int64
-	TotalUs       []int64
-	ResponseHeads []string
+	DeliveryIds   []int64     `json:"delivery_ids"`
+	Numbers       []int32     `json:"numbers"`
+	StartedAt     []time.Time `json:"started_at"`
+	StatusCodes   []int32     `json:"status_codes"`
+	ErrorClasses  []string    `json:"error_classes"`
+	Errors        []string    `json:"errors"`
+	DNSUs         []int64     `json:"dns_us"`
+	ConnectUs     []int64     `json:"connect_us"`
+	TLSUs         []int64     `json:"tls_us"`
+	FirstByteUs   []int64     `json:"first_byte_us"`
+	TotalUs       []int64     `json:"total_us"`
+	ResponseHeads []string    `json:"response_heads"`
 }
 
 // InsertDeliveryAttempts records attempts whose outcome is known. One that is there stays as it is.

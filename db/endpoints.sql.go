@@ -17,11 +17,11 @@ UPDATE endpoints SET wanted = $1, done = $2, due_at = $3, job_id = $4 WHERE id =
 `
 
 type CloseEndpointParams struct {
-	Wanted int64
-	Done   int64
-	DueAt  *time.Time
-	JobID  *int64
-	ID     uuid.UUID
+	Wanted int64      `json:"wanted"`
+	Done   int64      `json:"done"`
+	DueAt  *time.Time `json:"due_at"`
+	JobID  *int64     `json:"job_id"`
+	ID     uuid.UUID  `json:"id"`
 }
 
 func (q *Queries) CloseEndpoint(ctx context.Context, arg CloseEndpointParams) error {
@@ -46,7 +46,7 @@ func (q *Queries) DeleteEndpoint(ctx context.Context, name string) ([]uuid.UUID,
 		return nil, err
 	}
 	defer rows.Close()
-	var items []uuid.UUID
+	items := []uuid.UUID{}
 	for rows.Next() {
 		var id uuid.UUID
 		if err := rows.Scan(&id); err != nil {
@@ -65,8 +65,8 @@ UPDATE endpoints SET status = 'disabled', status_reason = $1, updated_at = now()
 `
 
 type DisableEndpointParams struct {
-	Reason string
-	ID     uuid.UUID
+	Reason string    `json:"reason"`
+	ID     uuid.UUID `json:"id"`
 }
 
 // DisableEndpoint stops sending to an endpoint that is gone by its own word; its open deliveries are held.
@@ -113,7 +113,7 @@ func (q *Queries) ListEndpoints(ctx context.Context) ([]Endpoint, error) {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Endpoint
+	items := []Endpoint{}
 	for rows.Next() {
 		var i Endpoint
 		if err := rows.Scan(
@@ -155,7 +155,7 @@ func (q *Queries) ListWantedEvents(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []string
+	items := []string{}
 	for rows.Next() {
 		var column_1 string
 		if err := rows.Scan(&column_1); err != nil {
@@ -174,23 +174,23 @@ SELECT id, name, url, events, timeout, max_attempts, retry_delay, status, status
 `
 
 type LockEndpointRow struct {
-	ID           uuid.UUID
-	Name         string
-	URL          string
-	Events       []string
-	Timeout      time.Duration
-	MaxAttempts  int32
-	RetryDelay   time.Duration
-	Status       string
-	StatusReason string
-	Wanted       int64
-	Done         int64
-	DueAt        *time.Time
-	JobID        *int64
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
-	DeletedAt    *time.Time
-	Now          time.Time
+	ID           uuid.UUID     `json:"id"`
+	Name         string        `json:"name"`
+	URL          string        `json:"url"`
+	Events       []string      `json:"events"`
+	Timeout      time.Duration `json:"timeout"`
+	MaxAttempts  int32         `json:"max_attempts"`
+	RetryDelay   time.Duration `json:"retry_delay"`
+	Status       string        `json:"status"`
+	StatusReason string        `json:"status_reason"`
+	Wanted       int64         `json:"wanted"`
+	Done         int64         `json:"done"`
+	DueAt        *time.Time    `json:"due_at"`
+	JobID        *int64        `json:"job_id"`
+	CreatedAt    time.Time     `json:"created_at"`
+	UpdatedAt    time.Time     `json:"updated_at"`
+	DeletedAt    *time.Time    `json:"deleted_at"`
+	Now          time.Time     `json:"now"`
 }
 
 // LockEndpoint locks one endpoint, gone or not.
@@ -225,12 +225,12 @@ WHERE deleted_at IS NULL ORDER BY id FOR UPDATE
 `
 
 type LockEndpointsRow struct {
-	ID     uuid.UUID
-	Events []string
-	Status string
-	Wanted int64
-	JobID  *int64
-	Now    time.Time
+	ID     uuid.UUID `json:"id"`
+	Events []string  `json:"events"`
+	Status string    `json:"status"`
+	Wanted int64     `json:"wanted"`
+	JobID  *int64    `json:"job_id"`
+	Now    time.Time `json:"now"`
 }
 
 // LockEndpoints locks endpoints that are not gone, in the order of their ids.
@@ -240,7 +240,7 @@ func (q *Queries) LockEndpoints(ctx context.Context) ([]LockEndpointsRow, error)
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockEndpointsRow
+	items := []LockEndpointsRow{}
 	for rows.Next() {
 		var i LockEndpointsRow
 		if err := rows.Scan(
@@ -271,10 +271,10 @@ FOR UPDATE OF p SKIP LOCKED
 `
 
 type LockOrphanedEndpointsRow struct {
-	ID     uuid.UUID
-	Wanted int64
-	DueAt  *time.Time
-	Now    time.Time
+	ID     uuid.UUID  `json:"id"`
+	Wanted int64      `json:"wanted"`
+	DueAt  *time.Time `json:"due_at"`
+	Now    time.Time  `json:"now"`
 }
 
 // LockOrphanedEndpoints finds lanes with work whose one job is not live any more.
@@ -284,7 +284,7 @@ func (q *Queries) LockOrphanedEndpoints(ctx context.Context) ([]LockOrphanedEndp
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockOrphanedEndpointsRow
+	items := []LockOrphanedEndpointsRow{}
 	for rows.Next() {
 		var i LockOrphanedEndpointsRow
 		if err := rows.Scan(
@@ -309,8 +309,8 @@ RETURNING id, name, url, events, timeout, max_attempts, retry_delay, status, sta
 `
 
 type TakeEndpointParams struct {
-	ID    uuid.UUID
-	JobID int64
+	ID    uuid.UUID `json:"id"`
+	JobID int64     `json:"job_id"`
 }
 
 // TakeEndpoint clears what is due of a lane that names this job; pgx.ErrNoRows when it names another.
@@ -350,13 +350,13 @@ RETURNING id
 `
 
 type UpsertEndpointParams struct {
-	ID          uuid.UUID
-	Name        string
-	URL         string
-	Events      []string
-	Timeout     time.Duration
-	MaxAttempts int32
-	RetryDelay  time.Duration
+	ID          uuid.UUID     `json:"id"`
+	Name        string        `json:"name"`
+	URL         string        `json:"url"`
+	Events      []string      `json:"events"`
+	Timeout     time.Duration `json:"timeout"`
+	MaxAttempts int32         `json:"max_attempts"`
+	RetryDelay  time.Duration `json:"retry_delay"`
 }
 
 // UpsertEndpoint makes the endpoint of this name what the settings say. One that
@@ -385,10 +385,10 @@ WHERE p.id = n.id
 `
 
 type WakeEndpointsParams struct {
-	Ids    []uuid.UUID
-	Wanted []int64
-	DueAt  []time.Time
-	JobIds []int64
+	Ids    []uuid.UUID `json:"ids"`
+	Wanted []int64     `json:"wanted"`
+	DueAt  []time.Time `json:"due_at"`
+	JobIds []int64     `json:"job_ids"`
 }
 
 func (q *Queries) WakeEndpoints(ctx context.Context, arg WakeEndpointsParams) error {

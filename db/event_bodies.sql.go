@@ -28,9 +28,9 @@ WHERE e.id = $1
 `
 
 type GetEventBodyRow struct {
-	Body        []byte
-	ContentType string
-	Headers     []byte
+	Body        []byte `json:"body"`
+	ContentType string `json:"content_type"`
+	Headers     []byte `json:"headers"`
 }
 
 // GetEventBody returns the body that an event came in, as it came.
@@ -62,12 +62,12 @@ FROM (SELECT unnest($1::bigint[]) AS event_id, unnest($2::bigint[]) AS body_id,
 `
 
 type InsertEventBodiesParams struct {
-	EventIds     []int64
-	BodyIds      []int64
-	ContentTypes []string
-	Headers      [][]byte
-	Bodies       [][]byte
-	Records      [][]byte
+	EventIds     []int64  `json:"event_ids"`
+	BodyIds      []int64  `json:"body_ids"`
+	ContentTypes []string `json:"content_types"`
+	Headers      [][]byte `json:"headers"`
+	Bodies       [][]byte `json:"bodies"`
+	Records      [][]byte `json:"records"`
 }
 
 func (q *Queries) InsertEventBodies(ctx context.Context, arg InsertEventBodiesParams) error {

@@ -16,8 +16,8 @@ INSERT INTO event_runs (event_id, replay_id) VALUES ($1, $2)
 `
 
 type InsertEventRunParams struct {
-	EventID  int64
-	ReplayID uuid.UUID
+	EventID  int64     `json:"event_id"`
+	ReplayID uuid.UUID `json:"replay_id"`
 }
 
 func (q *Queries) InsertEventRun(ctx context.Context, arg InsertEventRunParams) error {

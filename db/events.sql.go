@@ -80,17 +80,17 @@ ON CONFLICT ON CONSTRAINT events_source_event_id_key DO NOTHING
 `
 
 type InsertEventsParams struct {
-	Source         string
-	Ids            []int64
-	EventIds       []string
-	Digests        [][]byte
-	Modules        []string
-	Operations     []string
-	RecordIds      []string
-	UserIds        []string
-	ModifiedFields []string
-	OccurredAt     []time.Time
-	Statuses       []string
+	Source         string      `json:"source"`
+	Ids            []int64     `json:"ids"`
+	EventIds       []string    `json:"event_ids"`
+	Digests        [][]byte    `json:"digests"`
+	Modules        []string    `json:"modules"`
+	Operations     []string    `json:"operations"`
+	RecordIds      []string    `json:"record_ids"`
+	UserIds        []string    `json:"user_ids"`
+	ModifiedFields []string    `json:"modified_fields"`
+	OccurredAt     []time.Time `json:"occurred_at"`
+	Statuses       []string    `json:"statuses"`
 }
 
 // InsertEvents stores events in the order of their key, so that two groups with
@@ -121,13 +121,13 @@ SELECT event_id, digest FROM events WHERE source = $1 AND event_id = ANY ($2::te
 `
 
 type ListEventDigestsParams struct {
-	Source   string
-	EventIds []string
+	Source   string   `json:"source"`
+	EventIds []string `json:"event_ids"`
 }
 
 type ListEventDigestsRow struct {
-	EventID string
-	Digest  []byte
+	EventID string `json:"event_id"`
+	Digest  []byte `json:"digest"`
 }
 
 // ListEventDigests returns those of the ids that are stored, and the bodies' digests.
@@ -137,7 +137,7 @@ func (q *Queries) ListEventDigests(ctx context.Context, arg ListEventDigestsPara
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListEventDigestsRow
+	items := []ListEventDigestsRow{}
 	for rows.Next() {
 		var i ListEventDigestsRow
 		if err := rows.Scan(&i.EventID, &i.Digest); err != nil {
@@ -156,10 +156,10 @@ SELECT at, station, what, detail FROM event_timeline WHERE event_id = $1 ORDER B
 `
 
 type ListEventTimelineRow struct {
-	At      time.Time
-	Station string
-	What    string
-	Detail  string
+	At      time.Time `json:"at"`
+	Station string    `json:"station"`
+	What    string    `json:"what"`
+	Detail  string    `json:"detail"`
 }
 
 func (q *Queries) ListEventTimeline(ctx context.Context, eventID int64) ([]ListEventTimelineRow, error) {
@@ -168,7 +168,7 @@ func (q *Queries) ListEventTimeline(ctx context.Context, eventID int64) ([]ListE
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListEventTimelineRow
+	items := []ListEventTimelineRow{}
 	for rows.Next() {
 		var i ListEventTimelineRow
 		if err := rows.Scan(
@@ -196,24 +196,24 @@ LIMIT $3
 `
 
 type ListEventsParams struct {
-	Before    int64
-	Status    string
-	MaxEvents int32
+	Before    int64  `json:"before"`
+	Status    string `json:"status"`
+	MaxEvents int32  `json:"max_events"`
 }
 
 type ListEventsRow struct {
-	ID          int64
-	Source      string
-	EventID     string
-	Module      string
-	Operation   string
-	RecordID    string
-	AccountID   *string
-	Status      string
-	Failures    int32
-	LastError   string
-	ReceivedAt  time.Time
-	ProcessedAt *time.Time
+	ID          int64      `json:"id"`
+	Source      string     `json:"source"`
+	EventID     string     `json:"event_id"`
+	Module      string     `json:"module"`
+	Operation   string     `json:"operation"`
+	RecordID    string     `json:"record_id"`
+	AccountID   *string    `json:"account_id"`
+	Status      string     `json:"status"`
+	Failures    int32      `json:"failures"`
+	LastError   string     `json:"last_error"`
+	ReceivedAt  time.Time  `json:"received_at"`
+	ProcessedAt *time.Time `json:"processed_at"`
 }
 
 // ListEvents pages backwards in time.
@@ -223,7 +223,7 @@ func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListE
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListEventsRow
+	items := []ListEventsRow{}
 	for rows.Next() {
 		var i ListEventsRow
 		if err := rows.Scan(
@@ -260,13 +260,13 @@ ORDER BY e.id
 `
 
 type ListEventsToRouteRow struct {
-	ID             int64
-	Module         string
-	Operation      string
-	RecordID       string
-	ModifiedFields []string
-	Record         []byte
-	KnownAccount   string
+	ID             int64    `json:"id"`
+	Module         string   `json:"module"`
+	Operation      string   `json:"operation"`
+	RecordID       string   `json:"record_id"`
+	ModifiedFields []string `json:"modified_fields"`
+	Record         []byte   `json:"record"`
+	KnownAccount   string   `json:"known_account"`
 }
 
 // ListEventsToRoute reads events with their record's fields and the account
@@ -277,7 +277,7 @@ func (q *Queries) ListEventsToRoute(ctx context.Context, ids []int64) ([]ListEve
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListEventsToRouteRow
+	items := []ListEventsToRouteRow{}
 	for rows.Next() {
 		var i ListEventsToRouteRow
 		if err := rows.Scan(
@@ -322,24 +322,24 @@ ORDER BY l.account_id, l.revision
 `
 
 type ListLaneEventsParams struct {
-	AccountIds []string
-	MaxEvents  int64
-	MaxBytes   int64
+	AccountIds []string `json:"account_ids"`
+	MaxEvents  int64    `json:"max_events"`
+	MaxBytes   int64    `json:"max_bytes"`
 }
 
 type ListLaneEventsRow struct {
-	ID         int64
-	AccountID  string
-	Revision   int64
-	Module     string
-	Operation  string
-	RecordID   string
-	OccurredAt *time.Time
-	ReceivedAt time.Time
-	RoutedAt   *time.Time
-	Failures   int32
-	Record     []byte
-	Cut        bool
+	ID         int64      `json:"id"`
+	AccountID  string     `json:"account_id"`
+	Revision   int64      `json:"revision"`
+	Module     string     `json:"module"`
+	Operation  string     `json:"operation"`
+	RecordID   string     `json:"record_id"`
+	OccurredAt *time.Time `json:"occurred_at"`
+	ReceivedAt time.Time  `json:"received_at"`
+	RoutedAt   *time.Time `json:"routed_at"`
+	Failures   int32      `json:"failures"`
+	Record     []byte     `json:"record"`
+	Cut        bool       `json:"cut"`
 }
 
 // ListLaneEvents reads what each lane has to do now, oldest revision first: at
@@ -350,7 +350,7 @@ func (q *Queries) ListLaneEvents(ctx context.Context, arg ListLaneEventsParams) 
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListLaneEventsRow
+	items := []ListLaneEventsRow{}
 	for rows.Next() {
 		var i ListLaneEventsRow
 		if err := rows.Scan(
@@ -394,17 +394,17 @@ LEFT JOIN LATERAL (
 `
 
 type ListNewestEventsParams struct {
-	Modules   []string
-	RecordIds []string
-	Source    string
+	Modules   []string `json:"modules"`
+	RecordIds []string `json:"record_ids"`
+	Source    string   `json:"source"`
 }
 
 type ListNewestEventsRow struct {
-	Module       string
-	RecordID     string
-	EventID      string
-	Digest       []byte
-	OtherEventID string
+	Module       string `json:"module"`
+	RecordID     string `json:"record_id"`
+	EventID      string `json:"event_id"`
+	Digest       []byte `json:"digest"`
+	OtherEventID string `json:"other_event_id"`
 }
 
 // ListNewestEvents returns for each record its newest stored event, and the
@@ -415,7 +415,7 @@ func (q *Queries) ListNewestEvents(ctx context.Context, arg ListNewestEventsPara
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListNewestEventsRow
+	items := []ListNewestEventsRow{}
 	for rows.Next() {
 		var i ListNewestEventsRow
 		if err := rows.Scan(
@@ -455,7 +455,7 @@ func (q *Queries) ListOrphanedEvents(ctx context.Context, maxEvents int32) ([]in
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	items := []int64{}
 	for rows.Next() {
 		var id int64
 		if err := rows.Scan(&id); err != nil {
@@ -485,10 +485,10 @@ SELECT id, status, revision, received_at FROM events WHERE id = ANY ($1::bigint[
 `
 
 type LockEventsRow struct {
-	ID         int64
-	Status     string
-	Revision   *int64
-	ReceivedAt time.Time
+	ID         int64     `json:"id"`
+	Status     string    `json:"status"`
+	Revision   *int64    `json:"revision"`
+	ReceivedAt time.Time `json:"received_at"`
 }
 
 // LockEvents locks those of the events that nobody else holds, in the order of their ids.
@@ -498,7 +498,7 @@ func (q *Queries) LockEvents(ctx context.Context, ids []int64) ([]LockEventsRow,
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockEventsRow
+	items := []LockEventsRow{}
 	for rows.Next() {
 		var i LockEventsRow
 		if err := rows.Scan(
@@ -532,17 +532,17 @@ RETURNING e.id, e.status, e.retry_at
 `
 
 type MarkEventsFailedParams struct {
-	MaxFailures int32
-	Ids         []int64
-	Errors      []string
-	DelaysMs    []int64
-	Finals      []bool
+	MaxFailures int32    `json:"max_failures"`
+	Ids         []int64  `json:"ids"`
+	Errors      []string `json:"errors"`
+	DelaysMs    []int64  `json:"delays_ms"`
+	Finals      []bool   `json:"finals"`
 }
 
 type MarkEventsFailedRow struct {
-	ID      int64
-	Status  string
-	RetryAt *time.Time
+	ID      int64      `json:"id"`
+	Status  string     `json:"status"`
+	RetryAt *time.Time `json:"retry_at"`
 }
 
 // MarkEventsFailed records a fault of the event itself: it is tried again after
@@ -559,7 +559,7 @@ func (q *Queries) MarkEventsFailed(ctx context.Context, arg MarkEventsFailedPara
 		return nil, err
 	}
 	defer rows.Close()
-	var items []MarkEventsFailedRow
+	items := []MarkEventsFailedRow{}
 	for rows.Next() {
 		var i MarkEventsFailedRow
 		if err := rows.Scan(&i.ID, &i.Status, &i.RetryAt); err != nil {
@@ -594,9 +594,9 @@ WHERE e.id = n.id
 `
 
 type MarkEventsRoutedParams struct {
-	Ids        []int64
-	AccountIds []string
-	Revisions  []int64
+	Ids        []int64  `json:"ids"`
+	AccountIds []string `json:"account_ids"`
+	Revisions  []int64  `json:"revisions"`
 }
 
 // MarkEventsRouted gives each event its account and its revision of it.
@@ -628,7 +628,7 @@ func (q *Queries) ReserveEventIDs(ctx context.Context, n int32) ([]int64, error)
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	items := []int64{}
 	for rows.Next() {
 		var column_1 int64
 		if err := rows.Scan(&column_1); err != nil {
@@ -653,13 +653,13 @@ RETURNING e.id, (before.status = 'dead')::boolean AS was_dead
 `
 
 type ResetEventParams struct {
-	OnlyDead bool
-	ID       int64
+	OnlyDead bool  `json:"only_dead"`
+	ID       int64 `json:"id"`
 }
 
 type ResetEventRow struct {
-	ID      int64
-	WasDead bool
+	ID      int64 `json:"id"`
+	WasDead bool  `json:"was_dead"`
 }
 
 // ResetEvent makes a final event as it was when it arrived; pgx.ErrNoRows when

@@ -28,15 +28,15 @@ SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::te
 `
 
 type InsertMemoriesParams struct {
-	Ids        []uuid.UUID
-	UserIds    []string
-	AccountIds []string
-	Modules    []string
-	RecordIds  []string
-	Kinds      []string
-	Contents   []string
-	Metadata   [][]byte
-	Checksums  [][]byte
+	Ids        []uuid.UUID `json:"ids"`
+	UserIds    []string    `json:"user_ids"`
+	AccountIds []string    `json:"account_ids"`
+	Modules    []string    `json:"modules"`
+	RecordIds  []string    `json:"record_ids"`
+	Kinds      []string    `json:"kinds"`
+	Contents   []string    `json:"contents"`
+	Metadata   [][]byte    `json:"metadata"`
+	Checksums  [][]byte    `json:"checksums"`
 }
 
 func (q *Queries) InsertMemories(ctx context.Context, arg InsertMemoriesParams) error {
@@ -62,20 +62,20 @@ JOIN (SELECT unnest($1::text[]) AS module, unnest($2::text[]) AS record_id) AS k
 `
 
 type ListMemoriesOfRecordsParams struct {
-	Modules   []string
-	RecordIds []string
+	Modules   []string `json:"modules"`
+	RecordIds []string `json:"record_ids"`
 }
 
 type ListMemoriesOfRecordsRow struct {
-	ID        uuid.UUID
-	UserID    string
-	AccountID *string
-	Module    string
-	RecordID  string
-	Kind      string
-	Content   string
-	Metadata  []byte
-	Checksum  []byte
+	ID        uuid.UUID `json:"id"`
+	UserID    string    `json:"user_id"`
+	AccountID *string   `json:"account_id"`
+	Module    string    `json:"module"`
+	RecordID  string    `json:"record_id"`
+	Kind      string    `json:"kind"`
+	Content   string    `json:"content"`
+	Metadata  []byte    `json:"metadata"`
+	Checksum  []byte    `json:"checksum"`
 }
 
 // ListMemoriesOfRecords reads what is remembered of records; their rows in
@@ -86,7 +86,7 @@ func (q *Queries) ListMemoriesOfRecords(ctx context.Context, arg ListMemoriesOfR
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListMemoriesOfRecordsRow
+	items := []ListMemoriesOfRecordsRow{}
 	for rows.Next() {
 		var i ListMemoriesOfRecordsRow
 		if err := rows.Scan(
@@ -119,11 +119,11 @@ WHERE m.id = n.id
 `
 
 type UpdateMemoriesParams struct {
-	Ids       []uuid.UUID
-	Kinds     []string
-	Contents  []string
-	Metadata  [][]byte
-	Checksums [][]byte
+	Ids       []uuid.UUID `json:"ids"`
+	Kinds     []string    `json:"kinds"`
+	Contents  []string    `json:"contents"`
+	Metadata  [][]byte    `json:"metadata"`
+	Checksums [][]byte    `json:"checksums"`
 }
 
 func (q *Queries) UpdateMemories(ctx context.Context, arg UpdateMemoriesParams) error {

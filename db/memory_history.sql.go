@@ -23,16 +23,16 @@ FROM (SELECT unnest($1::uuid[]) AS memory_id, unnest($2::text[]) AS user_id, unn
 `
 
 type InsertMemoryHistoryParams struct {
-	MemoryIds  []uuid.UUID
-	UserIds    []string
-	AccountIds []string
-	Modules    []string
-	RecordIds  []string
-	Operations []string
-	Before     [][]byte
-	After      [][]byte
-	EventIds   []int64
-	OutboxIds  []uuid.UUID
+	MemoryIds  []uuid.UUID `json:"memory_ids"`
+	UserIds    []string    `json:"user_ids"`
+	AccountIds []string    `json:"account_ids"`
+	Modules    []string    `json:"modules"`
+	RecordIds  []string    `json:"record_ids"`
+	Operations []string    `json:"operations"`
+	Before     [][]byte    `json:"before"`
+	After      [][]byte    `json:"after"`
+	EventIds   []int64     `json:"event_ids"`
+	OutboxIds  []uuid.UUID `json:"outbox_ids"`
 }
 
 // InsertMemoryHistory keeps what a memory was before a change and after it.

@@ -38,8 +38,8 @@ func (e *RiverJobState) Scan(src interface{}) error {
 }
 
 type NullRiverJobState struct {
-	RiverJobState RiverJobState
-	Valid         bool // Valid is true if RiverJobState is not NULL
+	RiverJobState RiverJobState `json:"river_job_state"`
+	Valid         bool          `json:"valid"` // Valid is true if RiverJobState is not NULL
 }
 
 // Scan implements the Scanner interface.
@@ -61,65 +61,65 @@ func (ns NullRiverJobState) Value() (driver.Value, error) {
 }
 
 type DeadLetter struct {
-	ID       string
-	Kind     string
-	DiedAt   time.Time
-	Failures int32
-	Reason   string
-	What     string
+	ID       string    `json:"id"`
+	Kind     string    `json:"kind"`
+	DiedAt   time.Time `json:"died_at"`
+	Failures int32     `json:"failures"`
+	Reason   string    `json:"reason"`
+	What     string    `json:"what"`
 }
 
 type Delivery struct {
-	ID            int64
-	OutboxID      uuid.UUID
-	EndpointID    uuid.UUID
-	Status        string
-	Attempts      int32
-	Failures      int32
-	NextAttemptAt time.Time
-	LeasedUntil   *time.Time
-	LastError     string
-	CreatedAt     time.Time
-	FinishedAt    *time.Time
+	ID            int64      `json:"id"`
+	OutboxID      uuid.UUID  `json:"outbox_id"`
+	EndpointID    uuid.UUID  `json:"endpoint_id"`
+	Status        string     `json:"status"`
+	Attempts      int32      `json:"attempts"`
+	Failures      int32      `json:"failures"`
+	NextAttemptAt time.Time  `json:"next_attempt_at"`
+	LeasedUntil   *time.Time `json:"leased_until"`
+	LastError     string     `json:"last_error"`
+	CreatedAt     time.Time  `json:"created_at"`
+	FinishedAt    *time.Time `json:"finished_at"`
 }
 
 type Endpoint struct {
-	ID           uuid.UUID
-	Name         string
-	URL          string
-	Events       []string
-	Timeout      time.Duration
-	MaxAttempts  int32
-	RetryDelay   time.Duration
-	Status       string
-	StatusReason string
-	Wanted       int64
-	Done         int64
-	DueAt        *time.Time
-	JobID        *int64
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
-	DeletedAt    *time.Time
+	ID           uuid.UUID     `json:"id"`
+	Name         string        `json:"name"`
+	URL          string        `json:"url"`
+	Events       []string      `json:"events"`
+	Timeout      time.Duration `json:"timeout"`
+	MaxAttempts  int32         `json:"max_attempts"`
+	RetryDelay   time.Duration `json:"retry_delay"`
+	Status       string        `json:"status"`
+	StatusReason string        `json:"status_reason"`
+	Wanted       int64         `json:"wanted"`
+	Done         int64         `json:"done"`
+	DueAt        *time.Time    `json:"due_at"`
+	JobID        *int64        `json:"job_id"`
+	CreatedAt    time.Time     `json:"created_at"`
+	UpdatedAt    time.Time     `json:"updated_at"`
+	DeletedAt    *time.Time    `json:"deleted_at"`
 }
 
 type Event struct {
-	ID             int64
-	Source         string
-	EventID        string
-	Digest         []byte
-	Module         string
-	Operation      string
-	RecordID       string
-	AccountID      *string
-	Revision       *int64
-	UserID         string
-	ModifiedFields []string
-	OccurredAt     *time.Time
-	ReceivedAt     time.Time
-	RoutedAt       *time.Time
-	Status         string
-	Failures       int32
-	LastError      string
-	RetryAt        *time.Time
-	ProcessedAt    *time.Time
+	ID             int64      `json:"id"`
+	Source         string     `json:"source"`
+	EventID        string     `json:"event_id"`
+	Digest         []byte     `json:"digest"`
+	Module         string     `json:"module"`
+	Operation      string     `json:"operation"`
+	RecordID       string     `json:"record_id"`
+	AccountID      *string    `json:"account_id"`
+	Revision       *int64     `json:"revision"`
+	UserID         string     `json:"user_id"`
+	ModifiedFields []string   `json:"modified_fields"`
+	OccurredAt     *time.Time `json:"occurred_at"`
+	ReceivedAt     time.Time  `json:"received_at"`
+	RoutedAt       *time.Time `json:"routed_at"`
+	Status         string     `json:"status"`
+	Failures       int32      `json:"failures"`
+	LastError      string     `json:"last_error"`
+	RetryAt        *time.Time `json:"retry_at"`
+	ProcessedAt    *time.Time `json:"processed_at"`
 }

@@ -34,10 +34,10 @@ ORDER BY n.position
 `
 
 type InsertOutboxParams struct {
-	Ids      []uuid.UUID
-	Events   []string
-	UserIds  []string
-	Payloads [][]byte
+	Ids      []uuid.UUID `json:"ids"`
+	Events   []string    `json:"events"`
+	UserIds  []string    `json:"user_ids"`
+	Payloads [][]byte    `json:"payloads"`
 }
 
 // InsertOutbox stores webhooks in the order given: seq follows it.
@@ -56,9 +56,9 @@ SELECT id, seq, event FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT $1
 `
 
 type ListOutboxToRelayRow struct {
-	ID    uuid.UUID
-	Seq   int64
-	Event string
+	ID    uuid.UUID `json:"id"`
+	Seq   int64     `json:"seq"`
+	Event string    `json:"event"`
 }
 
 func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListOutboxToRelayRow, error) {
@@ -67,7 +67,7 @@ func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListO
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListOutboxToRelayRow
+	items := []ListOutboxToRelayRow{}
 	for rows.Next() {
 		var i ListOutboxToRelayRow
 		if err := rows.Scan(&i.ID, &i.Seq, &i.Event); err != nil {

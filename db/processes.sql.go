@@ -36,9 +36,9 @@ ON CONFLICT (process) DO UPDATE SET seen_at = now()
 `
 
 type SeeProcessParams struct {
-	Process uuid.UUID
-	Host    string
-	Workers int32
+	Process uuid.UUID `json:"process"`
+	Host    string    `json:"host"`
+	Workers int32     `json:"workers"`
 }
 
 // SeeProcess says that a process is alive.

@@ -20,14 +20,14 @@ RETURNING module, record_id
 `
 
 type InsertRecordsParams struct {
-	Modules    []string
-	RecordIds  []string
-	AccountIds []string
+	Modules    []string `json:"modules"`
+	RecordIds  []string `json:"record_ids"`
+	AccountIds []string `json:"account_ids"`
 }
 
 type InsertRecordsRow struct {
-	Module   string
-	RecordID string
+	Module   string `json:"module"`
+	RecordID string `json:"record_id"`
 }
 
 // InsertRecords makes empty records, so that there is a row to lock. One that is
@@ -38,7 +38,7 @@ func (q *Queries) InsertRecords(ctx context.Context, arg InsertRecordsParams) ([
 		return nil, err
 	}
 	defer rows.Close()
-	var items []InsertRecordsRow
+	items := []InsertRecordsRow{}
 	for rows.Next() {
 		var i InsertRecordsRow
 		if err := rows.Scan(&i.Module, &i.RecordID); err != nil {
@@ -62,20 +62,20 @@ FOR UPDATE OF r SKIP LOCKED
 `
 
 type LockRecordsParams struct {
-	Modules   []string
-	RecordIds []string
+	Modules   []string `json:"modules"`
+	RecordIds []string `json:"record_ids"`
 }
 
 type LockRecordsRow struct {
-	Module      string
-	RecordID    string
-	AccountID   string
-	Data        []byte
-	FieldTimes  []byte
-	ModifiedAt  *time.Time
-	LifeAt      *time.Time
-	LifeEventID *int64
-	DeletedAt   *time.Time
+	Module      string     `json:"module"`
+	RecordID    string     `json:"record_id"`
+	AccountID   string     `json:"account_id"`
+	Data        []byte     `json:"data"`
+	FieldTimes  []byte     `json:"field_times"`
+	ModifiedAt  *time.Time `json:"modified_at"`
+	LifeAt      *time.Time `json:"life_at"`
+	LifeEventID *int64     `json:"life_event_id"`
+	DeletedAt   *time.Time `json:"deleted_at"`
 }
 
 // LockRecords locks and reads those of the records that nobody else holds, in the order of their key.
@@ -85,7 +85,7 @@ func (q *Queries) LockRecords(ctx context.Context, arg LockRecordsParams) ([]Loc
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockRecordsRow
+	items := []LockRecordsRow{}
 	for rows.Next() {
 		var i LockRecordsRow
 		if err := rows.Scan(
@@ -123,15 +123,15 @@ WHERE r.module = n.module AND r.record_id = n.record_id
 `
 
 type UpdateRecordsParams struct {
-	Modules      []string
-	RecordIds    []string
-	AccountIds   []string
-	Data         [][]byte
-	FieldTimes   [][]byte
-	ModifiedAt   []time.Time
-	LifeAt       []time.Time
-	LifeEventIds []int64
-	DeletedAt    []time.Time
+	Modules      []string    `json:"modules"`
+	RecordIds    []string    `json:"record_ids"`
+	AccountIds   []string    `json:"account_ids"`
+	Data         [][]byte    `json:"data"`
+	FieldTimes   [][]byte    `json:"field_times"`
+	ModifiedAt   []time.Time `json:"modified_at"`
+	LifeAt       []time.Time `json:"life_at"`
+	LifeEventIds []int64     `json:"life_event_ids"`
+	DeletedAt    []time.Time `json:"deleted_at"`
 }
 
 func (q *Queries) UpdateRecords(ctx context.Context, arg UpdateRecordsParams) error {

@@ -29,8 +29,8 @@ WHERE j.id = n.id AND j.state = 'available'
 `
 
 type DelayJobsParams struct {
-	Ids   []int64
-	DueAt []time.Time
+	Ids   []int64     `json:"ids"`
+	DueAt []time.Time `json:"due_at"`
 }
 
 // DelayJobs makes jobs of this transaction wait until their time. Waiting as
@@ -47,8 +47,8 @@ SELECT id, state FROM river_job WHERE id = ANY ($1::bigint[])
 `
 
 type ListJobStatesRow struct {
-	ID    int64
-	State RiverJobState
+	ID    int64         `json:"id"`
+	State RiverJobState `json:"state"`
 }
 
 // What River's own API cannot do set-based or in our transaction. Pinned to
@@ -59,7 +59,7 @@ func (q *Queries) ListJobStates(ctx context.Context, ids []int64) ([]ListJobStat
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListJobStatesRow
+	items := []ListJobStatesRow{}
 	for rows.Next() {
 		var i ListJobStatesRow
 		if err := rows.Scan(&i.ID, &i.State); err != nil {
@@ -81,8 +81,8 @@ WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable') AND (j.
 `
 
 type PullJobsForwardParams struct {
-	Ids   []int64
-	DueAt []time.Time
+	Ids   []int64     `json:"ids"`
+	DueAt []time.Time `json:"due_at"`
 }
 
 // PullJobsForward lets waiting jobs run at the earlier time. One that runs

@@ -21,7 +21,6 @@ type deadCommand struct {
 
 type deadList struct {
 	Limit int32 `help:"How many." default:"50"`
-	JSON  bool  `name:"json" help:"Print JSON."`
 }
 
 // Run lists dead letters.
@@ -31,7 +30,7 @@ func (c deadList) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
 		}
-		if c.JSON {
+		if s.asJSON {
 			return s.json(rows)
 		}
 		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
@@ -76,12 +75,19 @@ func decide(ctx context.Context, s streams, ids []string, done string, do func(*
 	}
 	return s.withAdmin(ctx, func(a *admin.Admin, who admin.Actor) error {
 		var failed error
+		decided := []string{}
 		for _, l := range letters {
 			if err := do(a, who, l); err != nil {
 				failed = errors.Join(failed, err)
 				continue
 			}
-			fmt.Fprintln(s.out, l, done)
+			decided = append(decided, l.String())
+			if !s.asJSON {
+				fmt.Fprintln(s.out, l, done)
+			}
+		}
+		if s.asJSON {
+			return errors.Join(failed, s.json(map[string][]string{done: decided}))
 		}
 		return failed
 	})

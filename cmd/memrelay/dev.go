@@ -135,7 +135,17 @@ Send it a webhook:
 
 See what became of it:
 
-  DATABASE_URL='%s' memrelay events show 1
+  DATABASE_URL='%s' %s events show 1
 
-`, version, base, database, secret, base, hex.EncodeToString(mac.Sum(nil)), body, database)
+`, version, base, database, secret, base, hex.EncodeToString(mac.Sum(nil)), body, database, thisCommand())
+}
+
+// thisCommand is how to call this program again from the same folder: what
+// "go run" built is gone when it ends.
+func thisCommand() string {
+	self, err := os.Executable()
+	if err != nil || strings.Contains(self, "go-build") {
+		return "go run ./cmd/memrelay"
+	}
+	return self
 }

@@ -26,7 +26,6 @@ type eventsList struct {
 	Status string `help:"Only these: received, routed, retrying, processed, ignored, dead or discarded." enum:",received,routed,retrying,processed,ignored,dead,discarded" default:""`
 	Limit  int32  `help:"How many." default:"50"`
 	Before int64  `help:"Only those before this id: the next page."`
-	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
 // Run lists a page of events.
@@ -36,7 +35,7 @@ func (c eventsList) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return fmt.Errorf("list events: %w", err)
 		}
-		if c.JSON {
+		if s.asJSON {
 			return s.json(rows)
 		}
 		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
@@ -55,14 +54,13 @@ func (c eventsList) Run(ctx context.Context, s streams) error {
 type eventsShow struct {
 	ID   int64 `arg:"" help:"The event's id."`
 	Body bool  `help:"Show the body as it came, too."`
-	JSON bool  `name:"json" help:"Print JSON."`
 }
 
 // eventStory is what events show prints.
 type eventStory struct {
-	Event    db.Event
-	Timeline []db.ListEventTimelineRow
-	Body     string `json:",omitempty"`
+	Event    db.Event                  `json:"event"`
+	Timeline []db.ListEventTimelineRow `json:"timeline"`
+	Body     string                    `json:"body,omitempty"`
 }
 
 // Run shows one event.
@@ -72,7 +70,7 @@ func (c eventsShow) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
-		if c.JSON {
+		if s.asJSON {
 			return s.json(story)
 		}
 		e := story.Event
@@ -135,7 +133,6 @@ func masked(body []byte) string {
 type eventsReplay struct {
 	IDs    []int64 `arg:"" name:"id" help:"The events' ids."`
 	Reason string  `help:"Why, for the audit log."`
-	JSON   bool    `name:"json" help:"Print JSON."`
 }
 
 // Run runs events again, and goes on after one that cannot be.
@@ -150,11 +147,11 @@ func (c eventsReplay) Run(ctx context.Context, s streams) error {
 				continue
 			}
 			replays[id] = replay.String()
-			if !c.JSON {
+			if !s.asJSON {
 				fmt.Fprintf(s.out, "event %d runs again, replay %s\n", id, replay)
 			}
 		}
-		if c.JSON {
+		if s.asJSON {
 			return errors.Join(failed, s.json(replays))
 		}
 		return failed

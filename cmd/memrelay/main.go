@@ -34,6 +34,8 @@ func main() {
 
 // commands is the command line.
 type commands struct {
+	JSON bool `name:"json" help:"Print JSON, for machines."`
+
 	Dev     devCommand     `cmd:"" help:"Run everything on this machine, no database needed."`
 	Serve   serveCommand   `cmd:"" help:"Take webhooks and work them."`
 	Work    workCommand    `cmd:"" help:"Work without taking webhooks."`
@@ -50,6 +52,7 @@ type streams struct {
 	environ []string
 	out     io.Writer // what was asked for
 	err     io.Writer // logs and what went wrong
+	asJSON  bool      // print JSON
 }
 
 // run does what args say and returns the exit code.
@@ -62,7 +65,6 @@ func run(ctx context.Context, args, environ []string, out, errOut io.Writer) int
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(streams{environ: environ, out: out, err: errOut}),
 		kong.UsageOnError(),
 	)
 	if err != nil {
@@ -81,7 +83,7 @@ func run(ctx context.Context, args, environ []string, out, errOut io.Writer) int
 		fmt.Fprintln(errOut, "memrelay:", err)
 		return exitUsage
 	}
-	if err := k.Run(); err != nil {
+	if err := k.Run(streams{environ: environ, out: out, err: errOut, asJSON: c.JSON}); err != nil {
 		fmt.Fprintln(errOut, "memrelay:", err)
 		if errors.Is(err, errUsage) {
 			return exitUsage

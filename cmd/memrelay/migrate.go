@@ -26,8 +26,7 @@ func (migrateUp) Run(ctx context.Context, s streams) error {
 	if err := postgres.Migrate(ctx, cfg.DatabaseURL, s.quiet()); err != nil {
 		return err
 	}
-	fmt.Fprintln(s.out, "the schema is at the newest version")
-	return nil
+	return s.say(map[string]any{"status": "ok"}, "the schema is at the newest version")
 }
 
 type migrateDown struct {
@@ -44,15 +43,17 @@ func (c migrateDown) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
-	return postgres.MigrateDown(ctx, cfg.DatabaseURL, c.All, s.quiet())
+	if err := postgres.MigrateDown(ctx, cfg.DatabaseURL, c.All, s.quiet()); err != nil {
+		return err
+	}
+	return s.say(map[string]any{"status": "ok"}, "taken back")
 }
 
 type migrateStatus struct {
-	JSON bool `name:"json" help:"Print JSON."`
 }
 
 // Run lists migrations.
-func (c migrateStatus) Run(ctx context.Context, s streams) error {
+func (migrateStatus) Run(ctx context.Context, s streams) error {
 	cfg, _, err := config.FromEnv(s.environ)
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
@@ -61,7 +62,7 @@ func (c migrateStatus) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
+	if s.asJSON {
 		return s.json(list)
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)

@@ -3,15 +3,14 @@ package main
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 )
 
 type secretCommand struct{}
 
 // Run prints a secret as Standard Webhooks writes it: whsec_ and 32 random bytes.
 func (secretCommand) Run(s streams) error {
-	fmt.Fprintln(s.out, newSecret())
-	return nil
+	secret := newSecret()
+	return s.say(map[string]any{"secret": secret}, secret)
 }
 
 func newSecret() string {
@@ -24,6 +23,5 @@ type versionCommand struct{}
 
 // Run prints the version.
 func (versionCommand) Run(s streams) error {
-	fmt.Fprintln(s.out, "memrelay", version)
-	return nil
+	return s.say(map[string]any{"version": version}, "memrelay "+version)
 }

@@ -8,7 +8,6 @@ import (
 	"os/user"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -64,8 +63,7 @@ func (s streams) withAdmin(ctx context.Context, do func(*admin.Admin, admin.Acto
 		if err != nil {
 			return fmt.Errorf("build the job client: %w", err)
 		}
-		var inserter *river.Client[pgx.Tx] = jobs
-		return do(admin.New(pool, inserter), admin.Actor{Name: "command line, " + account()})
+		return do(admin.New(pool, jobs), admin.Actor{Name: "command line, " + account()})
 	})
 }
 
@@ -75,6 +73,15 @@ func account() string {
 		return "unknown user"
 	}
 	return u.Username
+}
+
+// say prints what there is to say, for machines or for people.
+func (s streams) say(machine map[string]any, people string) error {
+	if s.asJSON {
+		return s.json(machine)
+	}
+	_, err := fmt.Fprintln(s.out, people)
+	return err
 }
 
 func (s streams) json(v any) error {

@@ -88,11 +88,11 @@ func (z *Zoho) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // sender in a header; the shape; the proof in the body. Whoever is not proven
 // learns nothing of what was wrong inside.
 func (z *Zoho) receive(w http.ResponseWriter, r *http.Request) (*Answer, error) {
-	contentType, err := checkType(r.Header)
+	body, err := z.read(w, r)
 	if err != nil {
 		return nil, err
 	}
-	body, err := z.read(w, r)
+	contentType, err := checkType(r.Header)
 	if err != nil {
 		return nil, err
 	}
