@@ -117,12 +117,16 @@ func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) (int
 }
 
 const listEventDigests = `-- name: ListEventDigests :many
-SELECT event_id, digest FROM events WHERE source = $1 AND event_id = ANY ($2::text[])
+SELECT k.event_id::text AS event_id, e.digest
+FROM (SELECT unnest($1::text[]) AS event_id) AS k
+CROSS JOIN LATERAL (
+    SELECT s.digest FROM events s WHERE s.source = $2 AND s.event_id = k.event_id LIMIT 1
+) AS e
 `
 
 type ListEventDigestsParams struct {
-	Source   string   `json:"source"`
 	EventIds []string `json:"event_ids"`
+	Source   string   `json:"source"`
 }
 
 type ListEventDigestsRow struct {
@@ -131,8 +135,10 @@ type ListEventDigestsRow struct {
 }
 
 // ListEventDigests returns those of the ids that are stored, and the bodies' digests.
+// One look-up per id: with "= ANY" a plan made while the table was small may walk
+// all events of the source instead (measured: 15 ms for 30 ids among 60,000 events).
 func (q *Queries) ListEventDigests(ctx context.Context, arg ListEventDigestsParams) ([]ListEventDigestsRow, error) {
-	rows, err := q.db.Query(ctx, listEventDigests, arg.Source, arg.EventIds)
+	rows, err := q.db.Query(ctx, listEventDigests, arg.EventIds, arg.Source)
 	if err != nil {
 		return nil, err
 	}

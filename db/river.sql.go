@@ -10,8 +10,18 @@ import (
 	"time"
 )
 
+const allowHashJoins = `-- name: AllowHashJoins :exec
+SELECT set_config('enable_hashjoin', 'on', true)
+`
+
+// AllowHashJoins lets this transaction compare whole sets, on a pool whose planner is told not to.
+func (q *Queries) AllowHashJoins(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, allowHashJoins)
+	return err
+}
+
 const completeJobs = `-- name: CompleteJobs :exec
-UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1::bigint[]) AND state = 'running'
+UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1::bigint[]) AND state IS NOT DISTINCT FROM 'running'
 `
 
 // CompleteJobs ends jobs in the transaction of their effect. A job that does not
@@ -25,7 +35,7 @@ const delayJobs = `-- name: DelayJobs :exec
 UPDATE river_job j
 SET scheduled_at = n.due_at
 FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::timestamptz[]) AS due_at) AS n
-WHERE j.id = n.id AND j.state = 'available'
+WHERE j.id = n.id AND j.state IS NOT DISTINCT FROM 'available'
 `
 
 type DelayJobsParams struct {
@@ -53,6 +63,10 @@ type ListJobStatesRow struct {
 
 // What River's own API cannot do set-based or in our transaction. Pinned to
 // River's schema version by migrations.RiverVersion and its test.
+//
+// "IS NOT DISTINCT FROM" is "=" that no index serves: each job is looked up by its
+// id. An index on state would have Postgres walk all that ran and are not yet
+// vacuumed (measured: 6.5 ms for 20 jobs in the middle of a drain).
 func (q *Queries) ListJobStates(ctx context.Context, ids []int64) ([]ListJobStatesRow, error) {
 	rows, err := q.db.Query(ctx, listJobStates, ids)
 	if err != nil {

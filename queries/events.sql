@@ -26,7 +26,13 @@ LEFT JOIN LATERAL (
 
 -- name: ListEventDigests :many
 -- ListEventDigests returns those of the ids that are stored, and the bodies' digests.
-SELECT event_id, digest FROM events WHERE source = @source AND event_id = ANY (@event_ids::text[]);
+-- One look-up per id: with "= ANY" a plan made while the table was small may walk
+-- all events of the source instead (measured: 15 ms for 30 ids among 60,000 events).
+SELECT k.event_id::text AS event_id, e.digest
+FROM (SELECT unnest(@event_ids::text[]) AS event_id) AS k
+CROSS JOIN LATERAL (
+    SELECT s.digest FROM events s WHERE s.source = @source AND s.event_id = k.event_id LIMIT 1
+) AS e;
 
 -- name: InsertEvents :execrows
 -- InsertEvents stores events in the order of their key, so that two groups with

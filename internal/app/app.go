@@ -83,7 +83,7 @@ func New(ctx context.Context, cfg config.Config, o Options) (*App, error) {
 }
 
 func (a *App) open(ctx context.Context) (err error) {
-	if a.pool, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: workConns, Name: "work"}); err != nil {
+	if a.pool, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: workConns, Lookups: true, Name: "work"}); err != nil {
 		return err
 	}
 	if err := postgres.CheckSchema(ctx, a.pool); err != nil {

@@ -75,13 +75,20 @@ func (a *App) Sweep(ctx context.Context) (int, error) {
 // alone runs do in a transaction of its own unless another node sweeps.
 func (a *App) alone(ctx context.Context, o pgx.TxOptions, do func(context.Context, pgx.Tx) (int, error)) (n int, err error) {
 	err = pgx.BeginTxFunc(ctx, a.pool, o, func(tx pgx.Tx) error {
-		ours, err := db.New(tx).TryLockSweep(ctx)
+		q := db.New(tx)
+		ours, err := q.TryLockSweep(ctx)
 		if err != nil {
 			return fmt.Errorf("lock the sweep: %w", err)
 		}
-		if ours {
-			n, err = do(ctx, tx)
+		if !ours {
+			return nil
 		}
+		// The pool's planner is told to look rows up one by one; the sweep compares
+		// whole sets.
+		if err := q.AllowHashJoins(ctx); err != nil {
+			return fmt.Errorf("allow hash joins: %w", err)
+		}
+		n, err = do(ctx, tx)
 		return err
 	})
 	return n, err

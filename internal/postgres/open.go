@@ -21,6 +21,8 @@ type Options struct {
 	// Unlimited leaves out the time limits: for migrations and River's own
 	// maintenance, which may rightly take long.
 	Unlimited bool
+	// Lookups is for a pool whose every statement finds its rows by keys.
+	Lookups bool
 	// Name is what pg_stat_activity shows, after "memrelay".
 	Name string
 }
@@ -46,9 +48,11 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		params["lock_timeout"] = "5s"
 		params["statement_timeout"] = "10s"
 		params["idle_in_transaction_session_timeout"] = "10s"
-		// The statements are few and the same; planning each anew cost a third of
-		// a worker's throughput.
-		params["plan_cache_mode"] = "force_generic_plan"
+	}
+	if o.Lookups {
+		for name, value := range lookups() {
+			params[name] = value
+		}
 	}
 	config.ConnConfig.Tracer = &tracelog.TraceLog{Logger: tracelog.LoggerFunc(logger(o.Log)), LogLevel: tracelog.LogLevelWarn}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -60,6 +64,25 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	return pool, nil
+}
+
+// lookups tell the planner what it cannot know of a table that was empty when it
+// planned, and that plan is kept until autovacuum has looked: rows are few and
+// found by key, whatever the size of the table. Measured in the first minute of a
+// new database: 15 ms to find 30 events by walking all of them, 5 ms to route 30 by
+// hashing all records, instead of 0.1 ms each.
+func lookups() map[string]string {
+	return map[string]string{
+		// The statements are few and the same; planning each anew cost a third of a
+		// worker's throughput.
+		"plan_cache_mode":  "force_generic_plan",
+		"enable_seqscan":   "off",
+		"enable_hashjoin":  "off",
+		"enable_mergejoin": "off",
+		// Where there is no index after all, the price put on a scan would have the
+		// statement compiled each time.
+		"jit": "off",
+	}
 }
 
 // ErrNotDurable is returned by CheckDurable.
