@@ -441,6 +441,40 @@ func (q *Queries) ListNewestEvents(ctx context.Context, arg ListNewestEventsPara
 	return items, nil
 }
 
+const listNextRetries = `-- name: ListNextRetries :many
+SELECT account_id::text AS account_id, min(retry_at)::timestamptz AS retry_at
+FROM events
+WHERE account_id = ANY ($1::text[]) AND status = 'retrying'
+GROUP BY account_id
+`
+
+type ListNextRetriesRow struct {
+	AccountID string    `json:"account_id"`
+	RetryAt   time.Time `json:"retry_at"`
+}
+
+// ListNextRetries returns, by account, when the next of its events that failed is
+// to be tried again.
+func (q *Queries) ListNextRetries(ctx context.Context, accountIds []string) ([]ListNextRetriesRow, error) {
+	rows, err := q.db.Query(ctx, listNextRetries, accountIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListNextRetriesRow{}
+	for rows.Next() {
+		var i ListNextRetriesRow
+		if err := rows.Scan(&i.AccountID, &i.RetryAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listOrphanedEvents = `-- name: ListOrphanedEvents :many
 SELECT e.id
 FROM events e

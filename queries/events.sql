@@ -116,6 +116,14 @@ FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@errors::text[]) AS error,
 WHERE e.id = n.id AND e.status IN ('received', 'routed', 'retrying')
 RETURNING e.id, e.status, e.retry_at;
 
+-- name: ListNextRetries :many
+-- ListNextRetries returns, by account, when the next of its events that failed is
+-- to be tried again.
+SELECT account_id::text AS account_id, min(retry_at)::timestamptz AS retry_at
+FROM events
+WHERE account_id = ANY (@account_ids::text[]) AND status = 'retrying'
+GROUP BY account_id;
+
 -- name: GetEvent :one
 SELECT * FROM events WHERE id = @id;
 

@@ -4,7 +4,6 @@
 package memory
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -139,60 +138,4 @@ func hidden(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "$")
-}
-
-// text is a value as a person reads it: a lookup is its name, a list its items,
-// null and empty nothing.
-func text(raw json.RawMessage) string {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 {
-		return ""
-	}
-	switch raw[0] {
-	case '"':
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return strings.TrimSpace(s)
-	case '{':
-		if name := lookupName(raw); name != "" {
-			return name
-		}
-		return compact(raw)
-	case '[':
-		var items []json.RawMessage
-		if json.Unmarshal(raw, &items) != nil {
-			return ""
-		}
-		var texts []string
-		for _, item := range items {
-			if s := text(item); s != "" {
-				texts = append(texts, s)
-			}
-		}
-		return strings.Join(texts, ", ")
-	case 'n':
-		return ""
-	default:
-		return string(raw)
-	}
-}
-
-func lookupName(raw json.RawMessage) string {
-	var l struct {
-		Name string `json:"name"`
-	}
-	if json.Unmarshal(raw, &l) != nil {
-		return ""
-	}
-	return strings.TrimSpace(l.Name)
-}
-
-func compact(raw json.RawMessage) string {
-	var out bytes.Buffer
-	if json.Compact(&out, raw) != nil || out.String() == "{}" {
-		return ""
-	}
-	return out.String()
 }

@@ -68,7 +68,7 @@ func classify(err error) blame {
 	case errors.As(err, &pg):
 		// Connection, transaction lost, resources, locks and time limits, operator's
 		// intervention, the system, read-only after a failover.
-		switch pg.Code[:2] {
+		switch pg.Code[:min(2, len(pg.Code))] {
 		case "08", "25", "40", "53", "55", "57", "58":
 			return ofWorld
 		}
@@ -93,18 +93,12 @@ type failure struct {
 	err      error
 }
 
-// failed is what marking failures came to.
-type failed struct {
-	changes counter.Changes
-	retryAt map[int64]time.Time // by event, of those that are tried again
-}
-
 // markFailed records faults on the events' rows: tried again after their delay,
-// or dead with the reason.
-func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []failure) (failed, error) {
-	out := failed{changes: counter.Changes{}, retryAt: map[int64]time.Time{}}
+// or dead with the reason. It returns what there is to count.
+func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []failure) (counter.Changes, error) {
+	changes := counter.Changes{}
 	if len(failures) == 0 {
-		return out, nil
+		return changes, nil
 	}
 	params := db.MarkEventsFailedParams{MaxFailures: int32(retry.MaxAttempts)}
 	for _, f := range failures {
@@ -115,18 +109,32 @@ func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []fail
 	}
 	rows, err := q.MarkEventsFailed(ctx, params)
 	if err != nil {
-		return out, fmt.Errorf("mark events failed: %w", err)
+		return nil, fmt.Errorf("mark events failed: %w", err)
 	}
 	for _, r := range rows {
 		if r.Status == "dead" {
-			out.changes[counter.Died]++
-			out.changes[counter.Dead]++
+			changes[counter.Died]++
+			changes[counter.Dead]++
 			continue
 		}
-		out.changes[counter.Retried]++
-		out.retryAt[r.ID] = *r.RetryAt
+		changes[counter.Retried]++
 	}
-	return out, nil
+	return changes, nil
+}
+
+// nextRetries returns, by account, when the next of its events that failed is to
+// be tried again: this sync's, and those that an earlier one left to their time.
+// A lane runs for a new event before that, and would forget them otherwise.
+func nextRetries(ctx context.Context, q *db.Queries, accountIDs []string) (map[string]time.Time, error) {
+	rows, err := q.ListNextRetries(ctx, accountIDs)
+	if err != nil {
+		return nil, fmt.Errorf("list next retries: %w", err)
+	}
+	next := make(map[string]time.Time, len(rows))
+	for _, r := range rows {
+		next[r.AccountID] = r.RetryAt
+	}
+	return next, nil
 }
 
 // maxReason bounds what is kept of an error, in bytes.

@@ -113,12 +113,12 @@ func (r *record) settle() {
 	r.accountID = ownLane(r.module, r.id)
 }
 
-// modifiedTime reads Zoho's Modified_Time (RFC 3339 with an offset). A value
-// that is none counts as not given.
+// modifiedTime reads Zoho's Modified_Time (RFC 3339 with an offset), to the
+// microsecond, as it is stored. A value that is none counts as not given.
 func modifiedTime(f Fields) (time.Time, bool) {
 	t, err := time.Parse(time.RFC3339, strings.TrimSpace(scalar(f["Modified_Time"])))
 	if err != nil || t.Year() < 2000 {
 		return time.Time{}, false
 	}
-	return t.UTC(), true
+	return t.UTC().Truncate(time.Microsecond), true
 }

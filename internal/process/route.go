@@ -86,13 +86,23 @@ func (r *Router) NextRetry(j *river.Job[job.ProcessEvent]) time.Time {
 // its last attempt.
 func (r *Router) mark(ctx context.Context, eventID int64, fault error) (dead bool, err error) {
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		marked, err := markFailed(ctx, db.New(tx), r.retry, []failure{{eventID: eventID, err: fault}})
+		q := db.New(tx)
+		// Meanwhile another attempt may have routed it, or have it in hand: then this
+		// one's fault is not the event's, and its lane must not find it failed.
+		events, err := q.LockEvents(ctx, []int64{eventID})
+		if err != nil {
+			return fmt.Errorf("lock event: %w", err)
+		}
+		if len(events) == 0 || !open(events[0]) {
+			return nil
+		}
+		changes, err := markFailed(ctx, q, r.retry, []failure{{eventID: eventID, err: fault}})
 		if err != nil {
 			return err
 		}
-		dead = marked.changes[counter.Died] > 0
-		marked.changes[counter.Backlog] = -marked.changes[counter.Died]
-		return r.counts.Add(ctx, tx, counter.FaultSlot, marked.changes)
+		dead = changes[counter.Died] > 0
+		changes[counter.Backlog] = -changes[counter.Died]
+		return r.counts.Add(ctx, tx, counter.FaultSlot, changes)
 	})
 	if err == nil && dead {
 		r.counts.Routed(1)
@@ -137,14 +147,17 @@ func (r *Router) route(ctx context.Context, tx pgx.Tx, slot int, units []arrival
 		case !isThere:
 			// Deleted by retention or by hand: there is nothing left to do.
 			plan.completed = append(plan.completed, u.jobID)
-		case aim.err != nil:
-			answers[i].Err = aim.err
 		case !isLocked:
 			answers[i].Err = group.ErrHeld
-		case event.Revision != nil || (event.Status != "received" && event.Status != "retrying"):
+		case !open(event):
 			plan.completed = append(plan.completed, u.jobID)
+		case aim.err != nil:
+			answers[i].Err = aim.err
 		case plan.take(u, aim):
 			answers[i].Value = true
+			// Two jobs of one event may meet in one group: the second finds it routed.
+			event.Status = "routed"
+			events[u.eventID] = event
 		default:
 			answers[i].Err = group.ErrHeld
 		}
@@ -153,6 +166,11 @@ func (r *Router) route(ctx context.Context, tx pgx.Tx, slot int, units []arrival
 		return nil, err
 	}
 	return answers, nil
+}
+
+// open reports whether an event is still to be routed.
+func open(e db.LockEventsRow) bool {
+	return e.Revision == nil && (e.Status == "received" || e.Status == "retrying")
 }
 
 // target is where an event shall go.
@@ -235,7 +253,7 @@ func (r *Router) write(ctx context.Context, tx pgx.Tx, slot int, p routing) erro
 		return fmt.Errorf("complete jobs: %w", err)
 	}
 	n := int64(len(p.routed.Ids))
-	if err := r.counts.Add(ctx, tx, slot, counter.Changes{counter.Backlog: -n}); err != nil {
+	if err := r.counts.Add(ctx, tx, counter.RouteSlots+slot, counter.Changes{counter.Backlog: -n}); err != nil {
 		return err
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -24,9 +25,34 @@ type Event struct {
 
 // Source says what is true of the records that events name. It is asked outside
 // of any transaction and may call the world; an error is the world's failure and
-// the sync waits. A fault of one event stands in its own observation.
+// the sync waits. Otherwise there is one observation for each event, in their
+// order; a fault of one event stands in its own.
 type Source interface {
 	Observe(ctx context.Context, events []Event) ([]Observation, error)
+}
+
+// errSource is a source that breaks its promise, which is no event's fault.
+var errSource = errors.New("the source answered for other events than it was asked")
+
+// check keeps what a source said from harming others: an event it left out would
+// wait for ever, and a value that is not JSON could not be encoded, which would
+// fail all that share the transaction.
+func check(events []Event, observations []Observation) error {
+	if len(observations) != len(events) {
+		return errSource
+	}
+	for i := range observations {
+		o := &observations[i]
+		if o.EventID != events[i].ID {
+			return errSource
+		}
+		for name, value := range o.Fields {
+			if o.Err == nil && !json.Valid(value) {
+				o.Err = fmt.Errorf("%w: the value of %s is not JSON", errEvent, name)
+			}
+		}
+	}
+	return nil
 }
 
 // errNoBody is why an event cannot be worked any more.

@@ -85,7 +85,11 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 	}
 
 	observations, err := s.source.Observe(ctx, work.events)
+	if err == nil {
+		err = check(work.events, observations)
+	}
 	if err != nil {
+		s.log.WarnContext(ctx, "account not synced, tried again", "account_id", c.accountID, "error", err)
 		return pause()
 	}
 
@@ -174,20 +178,19 @@ func (s *Syncer) write(ctx context.Context, tx pgx.Tx, slot int, units []synced)
 	if err := s.writeMemories(ctx, tx, g); err != nil {
 		return nil, err
 	}
-	failed, err := markFailed(ctx, q, s.retry, g.failures)
+	changes, err := markFailed(ctx, q, s.retry, g.failures)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.closeLanes(ctx, tx, g, failed.retryAt); err != nil {
+	if err := s.closeLanes(ctx, tx, g); err != nil {
 		return nil, err
 	}
-	changes := failed.changes
 	changes[counter.Processed] = int64(len(g.processed))
-	changes[counter.ProcessingMicros] = g.waited(g.now).Microseconds()
+	changes[counter.ProcessingMicros] = g.waited.Microseconds()
 	if len(g.processed) > 0 {
 		changes[counter.Batches], changes[counter.LastProcessed] = 1, g.now.UnixMilli()
 	}
-	if err := s.counts.Add(ctx, tx, slot, changes); err != nil {
+	if err := s.counts.Add(ctx, tx, counter.SyncSlots+slot, changes); err != nil {
 		return nil, err
 	}
 	return g.answers, nil
@@ -195,15 +198,26 @@ func (s *Syncer) write(ctx context.Context, tx pgx.Tx, slot int, units []synced)
 
 // closeLanes ends each unit's claim: what is done, and the lane's next job when
 // something came meanwhile, was left over, or is to be tried again.
-func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup, retryAt map[int64]time.Time) error {
-	var params db.CloseAccountsParams
+func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup) error {
+	closing := g.closing()
+	if len(closing) == 0 {
+		return nil
+	}
+	accountIDs := make([]string, len(closing))
+	for i, u := range closing {
+		accountIDs[i] = u.accountID
+	}
+	q := db.New(tx)
+	retryAt, err := nextRetries(ctx, q, accountIDs)
+	if err != nil {
+		return err
+	}
+	params := db.CloseAccountsParams{AccountIds: accountIDs}
 	var wakes []lane.Wake
 	var waking []int // positions in params
 	var completed []int64
-	for _, u := range g.closing() {
-		l := g.lanes[u.accountID]
-		next := nextRun(u, l, retryAt, g.now)
-		params.AccountIds = append(params.AccountIds, u.accountID)
+	for _, u := range closing {
+		next := nextRun(u, g.lanes[u.accountID], retryAt[u.accountID], g.now)
 		params.Wanted = append(params.Wanted, next.wanted)
 		params.Done = append(params.Done, u.upTo)
 		params.DueAt = append(params.DueAt, next.due)
@@ -215,9 +229,6 @@ func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup, retryA
 		}
 		completed = append(completed, u.jobID)
 	}
-	if len(completed) == 0 {
-		return nil
-	}
 	ids, err := lane.Ensure(ctx, tx, s.jobs, g.now, wakes)
 	if err != nil {
 		return err
@@ -225,7 +236,6 @@ func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup, retryA
 	for n, i := range waking {
 		params.JobIds[i] = ids[n]
 	}
-	q := db.New(tx)
 	if err := q.CloseAccounts(ctx, params); err != nil {
 		return fmt.Errorf("close accounts: %w", err)
 	}
@@ -242,28 +252,30 @@ type run struct {
 
 // nextRun says when a lane runs next. What a sync leaves to itself is work that
 // it brings, so it raises wanted as whoever brings work does: otherwise the next
-// run would be taken for one that is done already.
-func nextRun(u synced, l *accountLane, retryAt map[int64]time.Time, now time.Time) run {
+// run would be taken for one that is done already. retryAt is when an event of
+// the lane is to be tried again; zero: none is.
+func nextRun(u synced, l *accountLane, retryAt, now time.Time) run {
 	next := run{wanted: l.wanted}
 	bring := func(due time.Time) {
 		if next.due.IsZero() || due.Before(next.due) {
 			next.due = due
 		}
 	}
-	if l.due != nil {
+	switch {
+	case l.due != nil:
 		bring(*l.due)
+	case l.wanted > u.upTo:
+		// A later attempt of this same job has taken what came meanwhile. It will find
+		// that the lane is not its own any more: the next job does its work.
+		bring(now)
 	}
-	own := u.cut
 	if u.cut {
 		bring(now)
 	}
-	for _, f := range u.failures {
-		if at, ok := retryAt[f.eventID]; ok {
-			bring(at)
-			own = true
-		}
+	if !retryAt.IsZero() {
+		bring(retryAt)
 	}
-	if own {
+	if u.cut || !retryAt.IsZero() {
 		next.wanted++
 	}
 	return next

@@ -31,6 +31,7 @@ type syncGroup struct {
 	touched   map[recordKey]int64
 	changes   []change
 	processed []int64
+	waited    time.Duration // from receipt to now, summed over the events processed
 	failures  []failure
 }
 
@@ -210,9 +211,12 @@ func (g *syncGroup) apply() {
 	for _, i := range g.live {
 		u := g.units[i]
 		for _, o := range u.observations {
-			if _, open := g.received[o.EventID]; !open {
+			receivedAt, open := g.received[o.EventID]
+			if !open {
 				continue // processed by another attempt, or decided by a person
 			}
+			delete(g.received, o.EventID)
+			g.waited += g.now.Sub(receivedAt)
 			k := recordKey{o.Module, o.RecordID}
 			g.records[k].fold(o)
 			g.touched[k] = max(g.touched[k], o.EventID)
@@ -243,15 +247,6 @@ func (g *syncGroup) closing() []synced {
 		return 0
 	})
 	return units
-}
-
-// waited sums the time from receipt to now over the events processed.
-func (g *syncGroup) waited(now time.Time) time.Duration {
-	var sum time.Duration
-	for _, id := range g.processed {
-		sum += now.Sub(g.received[id])
-	}
-	return sum
 }
 
 func readRecord(row db.LockRecordsRow) (*record, error) {

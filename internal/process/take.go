@@ -52,7 +52,7 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 		lanes[r.AccountID] = r
 	}
 	answers := make([]group.Answer[taken], len(units))
-	var due []string
+	due := map[string]bool{} // once each, also when two attempts of a job meet in one group
 	for i, u := range units {
 		l, ok := lanes[u.accountID]
 		switch {
@@ -65,16 +65,17 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 			answers[i].Value = taken{mine: true, now: l.Now, notYet: *l.DueAt}
 		default:
 			answers[i].Value = taken{mine: true, now: l.Now, upTo: l.Wanted}
-			due = append(due, u.accountID)
+			due[u.accountID] = true
 		}
 	}
 	if len(due) == 0 {
 		return answers, nil
 	}
-	if err := q.TakeAccounts(ctx, due); err != nil {
+	accountIDs := sortedKeys(due)
+	if err := q.TakeAccounts(ctx, accountIDs); err != nil {
 		return nil, fmt.Errorf("take accounts: %w", err)
 	}
-	work, err := listWork(ctx, q, due)
+	work, err := listWork(ctx, q, accountIDs)
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func writeRecords(ctx context.Context, q *db.Queries, g *syncGroup) error {
 		r := g.records[k]
 		data, err := json.Marshal(r.data)
 		if err != nil {
-			return fmt.Errorf("%w: encode record %s %s: %w", errEvent, k.module, k.id, err)
+			return fmt.Errorf("encode record %s %s: %w", k.module, k.id, err)
 		}
 		times, err := json.Marshal(r.times)
 		if err != nil {
