@@ -219,6 +219,7 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	}
 	g.Go(func() error { <-gctx.Done(); return nil })
 	err := g.Wait()
+	a.ingester.Wait()
 	stopCounting()
 	<-counted
 	return err

@@ -114,16 +114,34 @@ func FromEnv(environ []string) (c Config, unknown []string, err error) {
 		Environment: vars,
 		FuncMap: map[reflect.Type]env.ParserFunc{
 			reflect.TypeFor[time.Duration](): func(v string) (any, error) { return parseDuration(v) },
-			reflect.TypeFor[netip.Prefix]():  func(v string) (any, error) { return parsePrefix(v) },
+			// Of the whole lists: the library would read what stands between the commas
+			// by itself, spaces included.
+			reflect.TypeFor[[]netip.Prefix](): func(v string) (any, error) { return parseList(v, parsePrefix) },
+			reflect.TypeFor[[]uint16]():       func(v string) (any, error) { return parseList(v, parsePort) },
 		},
 	})
 	var problems []error
+	unread := map[string]bool{}
 	if err != nil {
-		problems = append(problems, plain(err)...)
+		for _, p := range plain(err) {
+			problems = append(problems, p)
+			unread[nameIn(p)] = true
+		}
 	}
 	c.expand()
-	problems = append(problems, c.check()...)
+	for _, p := range c.check() {
+		// What could not be read is zero now, which says nothing of its own.
+		if !unread[nameIn(p)] {
+			problems = append(problems, p)
+		}
+	}
 	return c, c.unknown(vars), errors.Join(problems...)
+}
+
+// nameIn returns the variable that a problem begins with.
+func nameIn(problem error) string {
+	name, _, _ := strings.Cut(problem.Error(), ":")
+	return name
 }
 
 // CheckServe reports what serving needs besides.
@@ -154,12 +172,6 @@ func plain(err error) []error {
 
 // expand makes of what may be written short what is meant.
 func (c *Config) expand() {
-	switch strings.ToLower(strings.Join(c.Outbound.Events, ",")) {
-	case "all":
-		c.Outbound.Events = memory.Events()
-	case "none":
-		c.Outbound.Events = []string{}
-	}
 	trim := func(list []string) []string {
 		var out []string
 		for _, s := range list {
@@ -171,6 +183,12 @@ func (c *Config) expand() {
 	}
 	c.Inbound.Secrets, c.ZohoModules = trim(c.Inbound.Secrets), trim(c.ZohoModules)
 	c.Outbound.Events = append([]string{}, trim(c.Outbound.Events)...)
+	switch strings.ToLower(strings.Join(c.Outbound.Events, ",")) {
+	case "all":
+		c.Outbound.Events = memory.Events()
+	case "none":
+		c.Outbound.Events = []string{}
+	}
 }
 
 func (c Config) check() []error {
@@ -255,10 +273,25 @@ func parseDuration(v string) (time.Duration, error) {
 	return d, nil
 }
 
+// parseList reads what stands between commas.
+func parseList[T any](v string, parse func(string) (T, error)) ([]T, error) {
+	var list []T
+	for part := range strings.SplitSeq(v, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		item, err := parse(part)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", part, err)
+		}
+		list = append(list, item)
+	}
+	return list, nil
+}
+
 // parsePrefix reads a range of addresses; a single address is the range of itself.
 func parsePrefix(v string) (netip.Prefix, error) {
-	v = strings.TrimSpace(v)
-	if addr, err := netip.ParseAddr(v); err == nil {
+	if addr, err := netip.ParseAddr(v); err == nil && addr.Zone() == "" {
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(v)
@@ -266,6 +299,14 @@ func parsePrefix(v string) (netip.Prefix, error) {
 		return netip.Prefix{}, errors.New("want an address or a range like 10.0.0.0/8")
 	}
 	return p.Masked(), nil
+}
+
+func parsePort(v string) (uint16, error) {
+	port, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || port == 0 {
+		return 0, errors.New("want a port, 1 to 65535")
+	}
+	return uint16(port), nil
 }
 
 // unknown are the variables that begin like ours and are none of them.

@@ -47,6 +47,15 @@ const (
 	DeliveriesDied  Name = "deliveries_died"  // deliveries that used up their attempts
 )
 
+// Each committer of a process counts in slots of its own, from these on: two
+// transactions that are on their way at the same time share no row.
+const (
+	IngestSlots = 0
+	RouteSlots  = 16
+	SyncSlots   = 32
+	RecordSlots = 48
+)
+
 // The slots of what is counted outside of groups.
 const (
 	flushSlot = -1
@@ -71,6 +80,13 @@ type Set struct {
 	own      int64   // backlog by this process: what it stored, less what it routed
 	reserved int64   // events on their way into the database
 	changes  int64   // how often own or reserved changed
+	last     glance  // at the flush before
+}
+
+// glance is what own could be corrected by.
+type glance struct {
+	changes int64
+	own     int64 // by the database
 }
 
 // New makes the counters of one process, known by a fresh id. workers is how
@@ -210,9 +226,13 @@ func (s *Set) look(ctx context.Context) error {
 	s.others = backlog.Others
 	// What this process believes of itself goes astray when a commit's answer is
 	// lost; the database is right whenever nothing was under way while it was read.
-	if s.changes == before && s.reserved == 0 {
+	// It knows of a commit a moment before Routed is told, so it has to say the same
+	// twice, a second apart: else that event would be taken off twice.
+	now := glance{changes: before, own: backlog.Own}
+	if s.changes == before && s.reserved == 0 && s.last == now {
 		s.own = backlog.Own
 	}
+	s.last = now
 	return nil
 }
 
@@ -242,10 +262,9 @@ func Read(ctx context.Context, q *db.Queries) (Changes, error) {
 	return sums, nil
 }
 
-// TrueUp corrects the backlog counter by a count of the rows themselves, and
-// folds the counters of processes that are gone. For the sweeper: it must run
-// in a transaction of isolation level repeatable read, whose snapshot holds
-// rows and counters of the same moment. It returns the correction.
+// TrueUp corrects the backlog counter by a count of the rows themselves. For the
+// sweeper: it must run in a transaction of isolation level repeatable read, whose
+// snapshot holds rows and counters of the same moment. It returns the correction.
 func TrueUp(ctx context.Context, tx pgx.Tx) (int64, error) {
 	q := db.New(tx)
 	actual, err := q.CountBacklog(ctx)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,6 +102,8 @@ type Committer[T, R any] struct {
 	mu        sync.Mutex
 	line      []*unit[T, R]
 	lineBytes int
+	joined    int64 // units that ever joined
+	held      int   // units on their way back to the line
 	free      []int // slots of transactions not in flight
 	idle      *sync.Cond
 }
@@ -108,6 +111,7 @@ type Committer[T, R any] struct {
 type unit[T, R any] struct {
 	value     T
 	size      int
+	number    int64     // in order of arrival
 	taken     bool      // by a group: it is too late to leave the line
 	heldSince time.Time // zero: never held
 	answer    chan Answer[R]
@@ -156,11 +160,12 @@ func (c *Committer[T, R]) Do(ctx context.Context, v T) (R, error) {
 	}
 }
 
-// Wait returns when no unit waits and no transaction is in flight.
+// Wait returns when no unit waits, held ones included, and no transaction is in
+// flight.
 func (c *Committer[T, R]) Wait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.line) > 0 || len(c.free) < c.o.InFlight {
+	for len(c.line) > 0 || c.held > 0 || len(c.free) < c.o.InFlight {
 		c.idle.Wait()
 	}
 }
@@ -171,6 +176,8 @@ func (c *Committer[T, R]) join(u *unit[T, R]) error {
 	if len(c.line) >= c.o.Line || (len(c.line) > 0 && c.lineBytes+u.size > c.o.LineBytes) {
 		return ErrFull
 	}
+	c.joined++
+	u.number = c.joined
 	c.line = append(c.line, u)
 	c.lineBytes += u.size
 	c.start()
@@ -277,6 +284,9 @@ func (c *Committer[T, R]) answer(u *unit[T, R], a Answer[R]) {
 		u.answer <- a
 		return
 	}
+	c.mu.Lock()
+	c.held++
+	c.mu.Unlock()
 	// Whoever holds the rows is about to commit; asking again at once would only
 	// take the processor from it.
 	time.AfterFunc(heldPause, func() { c.rejoin(u) })
@@ -285,12 +295,18 @@ func (c *Committer[T, R]) answer(u *unit[T, R], a Answer[R]) {
 // heldPause is about as long as a commit takes.
 const heldPause = 2 * time.Millisecond
 
-// rejoin puts a held unit at the head of the line: it came before the others.
+// rejoin puts a held unit back into the line, before all that came after it.
+// Just the head would turn around two that were held one after the other.
 func (c *Committer[T, R]) rejoin(u *unit[T, R]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line = append([]*unit[T, R]{u}, c.line...)
+	at := slices.IndexFunc(c.line, func(other *unit[T, R]) bool { return other.number > u.number })
+	if at < 0 {
+		at = len(c.line)
+	}
+	c.line = slices.Insert(c.line, at, u)
 	c.lineBytes += u.size
+	c.held--
 	c.start()
 }
 

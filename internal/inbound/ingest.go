@@ -76,6 +76,10 @@ func (in *Ingester) Ingest(ctx context.Context, d Delivery) ([]EventStatus, erro
 	return events, nil
 }
 
+// Wait returns when nothing is on its way into the database any more, what
+// senders handed over before they hung up included.
+func (in *Ingester) Wait() { in.commits.Wait() }
+
 // store is the transaction of a group of deliveries: lock, load, apply, write, count.
 func (in *Ingester) store(ctx context.Context, tx pgx.Tx, slot int, units []Delivery) ([]group.Answer[[]EventStatus], error) {
 	answers := make([]group.Answer[[]EventStatus], len(units))
@@ -110,7 +114,7 @@ func (in *Ingester) storeSource(ctx context.Context, tx pgx.Tx, slot int, source
 	if err := in.write(ctx, tx, source, deliveries, all); err != nil {
 		return nil, err
 	}
-	return all, in.counts.Add(ctx, tx, slot, count(all))
+	return all, in.counts.Add(ctx, tx, counter.IngestSlots+slot, count(all))
 }
 
 // plan decides with all that is stored under the ids that the events turn out to

@@ -126,7 +126,10 @@ func (d *Deliverer) pump(ctx context.Context, endpoint db.Endpoint) error {
 	var failed error
 	finish := func(err error) {
 		inFlight--
-		if err != nil {
+		switch {
+		case errors.Is(err, errGone):
+			over = true
+		case err != nil:
 			failed, over = err, true
 		}
 	}
@@ -177,6 +180,10 @@ func (d *Deliverer) lease(ctx context.Context, endpoint db.Endpoint, room int) (
 	return rows, nil
 }
 
+// errGone ends a pump whose endpoint wants no more: it knows the endpoint as it
+// was when its job began, and would send it all that is due.
+var errGone = errors.New("the endpoint answered 410 Gone")
+
 // deliver makes one attempt and records its outcome. An attempt that our own end
 // cut off is nobody's fault: the delivery is given back as it was.
 func (d *Deliverer) deliver(ctx context.Context, endpoint db.Endpoint, delivery db.LeaseDeliveriesRow) error {
@@ -186,7 +193,8 @@ func (d *Deliverer) deliver(ctx context.Context, endpoint db.Endpoint, delivery 
 	})
 	d.log.InfoContext(ctx, "delivery attempted", "delivery_id", delivery.ID, "webhook_id", delivery.OutboxID, "endpoint", endpoint.Name,
 		"attempt", delivery.Attempts, "status", outcome.StatusCode, "error_class", outcome.ErrorClass, "duration_ms", outcome.Total.Milliseconds())
-	interrupted := ctx.Err() != nil && outcome.Verdict != verdictDelivered
+	// An answer that came in the moment of our end is an answer all the same.
+	interrupted := ctx.Err() != nil && outcome.StatusCode == 0
 	// The outcome is recorded even when the job is being cancelled: it is known.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
@@ -196,6 +204,9 @@ func (d *Deliverer) deliver(ctx context.Context, endpoint db.Endpoint, delivery 
 	})
 	if err != nil {
 		return fmt.Errorf("record attempt %d of delivery %d: %w", delivery.Attempts, delivery.ID, err)
+	}
+	if outcome.Verdict == verdictGone {
+		return errGone
 	}
 	return nil
 }
@@ -227,8 +238,14 @@ func (d *Deliverer) close(ctx context.Context, taken db.Endpoint, jobID int64) e
 			return nil
 		}
 		next := db.CloseEndpointParams{ID: p.ID, Wanted: p.Wanted, Done: taken.Wanted, DueAt: p.DueAt}
-		if p.DeletedAt == nil && p.Status == "active" {
-			switch at, err := q.NextDelivery(ctx, p.ID); {
+		if p.DeletedAt != nil || p.Status == "active" {
+			at, err := q.NextDelivery(ctx, p.ID)
+			if p.DeletedAt != nil {
+				// Still to be cancelled: the endpoint went while this job was sending, or
+				// another transaction held the row. It will not for a second.
+				at = p.Now.Add(time.Second)
+			}
+			switch {
 			case errors.Is(err, pgx.ErrNoRows):
 			case err != nil:
 				return fmt.Errorf("look for the next delivery: %w", err)

@@ -66,11 +66,19 @@ func SetEnv(ctx context.Context, pool *pgxpool.Pool, jobs lane.Inserter, e Endpo
 // Retry opens a dead delivery again, in tx, and wakes its endpoint. It returns
 // pgx.ErrNoRows when the delivery is not dead.
 func Retry(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, deliveryID int64) error {
-	endpointID, err := db.New(tx).RetryDelivery(ctx, deliveryID)
+	q := db.New(tx)
+	delivery, err := q.GetDelivery(ctx, deliveryID)
 	if err != nil {
+		return fmt.Errorf("get delivery %d: %w", deliveryID, err)
+	}
+	// Endpoints are locked before deliveries, as by those who record a 410.
+	if _, err := q.LockEndpoint(ctx, delivery.EndpointID); err != nil {
+		return fmt.Errorf("lock endpoint %s: %w", delivery.EndpointID, err)
+	}
+	if _, err := q.RetryDelivery(ctx, deliveryID); err != nil {
 		return fmt.Errorf("open delivery %d again: %w", deliveryID, err)
 	}
-	return wake(ctx, tx, jobs, endpointID)
+	return wake(ctx, tx, jobs, delivery.EndpointID)
 }
 
 // wake brings work to one endpoint's lane, due now.

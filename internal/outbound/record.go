@@ -60,7 +60,7 @@ func (r *recorder) record(ctx context.Context, tx pgx.Tx, slot int, units []atte
 	if err := writeOutcomes(ctx, q, units, deliveries); err != nil {
 		return nil, err
 	}
-	if err := r.counts.Add(ctx, tx, slot, changes); err != nil {
+	if err := r.counts.Add(ctx, tx, counter.RecordSlots+slot, changes); err != nil {
 		return nil, err
 	}
 	return make([]group.Answer[struct{}], len(units)), nil

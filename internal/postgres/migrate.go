@@ -128,7 +128,8 @@ func newestVersion() (int64, error) {
 // withProvider opens a pool of its own without the working pools' time limits:
 // building an index may take longer than any of them allows.
 func withProvider(ctx context.Context, url string, log *slog.Logger, do func(*goose.Provider) error) error {
-	pool, err := Open(ctx, url, Options{Log: log, MaxConns: 4, Unlimited: true})
+	// goose holds a connection with its lock while River's migrations use another.
+	pool, err := Open(ctx, url, Options{Log: log, MaxConns: 4, LeastConns: 2, Unlimited: true})
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,9 @@ func withProvider(ctx context.Context, url string, log *slog.Logger, do func(*go
 	if err != nil {
 		return err
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	// Asked for each second, five minutes long: goose's own 5 s would be how long a
+	// node that starts beside another one stands still.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return fmt.Errorf("prepare the migration lock: %w", err)
 	}

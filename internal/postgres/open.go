@@ -18,6 +18,9 @@ import (
 type Options struct {
 	Log      *slog.Logger
 	MaxConns int32 // 0: pgx's default, the greater of 4 and the number of CPUs
+	// LeastConns are allowed whatever the URL says: with fewer the pool's user would
+	// wait for itself.
+	LeastConns int32
 	// Unlimited leaves out the time limits: for migrations and River's own
 	// maintenance, which may rightly take long.
 	Unlimited bool
@@ -39,6 +42,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	if o.MaxConns > 0 && !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = o.MaxConns
 	}
+	config.MaxConns = max(config.MaxConns, o.LeastConns)
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = "memrelay " + o.Name
 	params["timezone"] = "UTC"

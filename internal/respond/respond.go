@@ -63,10 +63,7 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Problem answers r with err.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
-	var e *Error
-	if !errors.As(err, &e) {
-		e = &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "Something went wrong here; the log has it under this request_id.", Err: err}
-	}
+	e := faceOf(err)
 	note(r.Context(), e)
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
@@ -76,6 +73,18 @@ func Problem(w http.ResponseWriter, r *http.Request, err error) {
 		Type: "about:blank", Title: http.StatusText(e.Status), Status: e.Status,
 		Detail: e.Message, Code: e.Code, RequestID: RequestID(r.Context()),
 	})
+}
+
+// faceOf is err as it is shown: a bare 500 unless it says otherwise.
+func faceOf(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{
+		Status: http.StatusInternalServerError, Code: "internal", Err: err,
+		Message: "Something went wrong here; the log has it under this request_id.",
+	}
 }
 
 // JSON answers with v. It returns nil, so that a handler can return its call.
@@ -138,9 +147,22 @@ func Use(r chi.Router, log *slog.Logger) {
 	r.NotFound(Handler(func(http.ResponseWriter, *http.Request) error {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is nothing at this address."}
 	}).ServeHTTP)
-	r.MethodNotAllowed(Handler(func(_ http.ResponseWriter, r *http.Request) error {
-		return &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "This address does not take " + r.Method + "."}
+	r.MethodNotAllowed(Handler(func(w http.ResponseWriter, req *http.Request) error {
+		allow(w.Header(), r, req.URL.Path)
+		return &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "This address does not take " + req.Method + "."}
 	}).ServeHTTP)
+}
+
+// allow names the methods that path takes, as RFC 9110 wants it with a 405. chi
+// tells them only to its own handler.
+func allow(h http.Header, routes chi.Routes, path string) {
+	for _, method := range []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+	} {
+		if routes.Match(chi.NewRouteContext(), method, path) {
+			h.Add("Allow", method)
+		}
+	}
 }
 
 // identify takes the sender's X-Request-Id when it is one that may stand in a
@@ -167,25 +189,40 @@ func logged(log *slog.Logger) func(http.Handler) http.Handler {
 			said := &line{}
 			r = r.WithContext(context.WithValue(r.Context(), lineKey, said))
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+			// Also when the handler breaks the answer off with a panic.
+			defer func() {
+				log.LogAttrs(r.Context(), said.level(r, ww.Status()), "request answered", said.about(r, ww.Status(), start)...)
+			}()
 			next.ServeHTTP(ww, r)
-			level := slog.LevelInfo
-			attrs := append([]slog.Attr{
-				slog.String("method", r.Method), slog.String("route", route(r)), slog.Int("status", ww.Status()),
-				slog.Int64("duration_us", time.Since(start).Microseconds()), slog.String("remote", r.RemoteAddr),
-			}, said.attrs...)
-			if said.failure != nil {
-				attrs = append(attrs, slog.String("code", said.failure.Code))
-				if said.failure.Err != nil {
-					attrs = append(attrs, slog.Any("error", said.failure.Err))
-				}
+			if ww.Status() == 0 {
+				// net/http would say so now, and the line would not.
+				ww.WriteHeader(http.StatusOK)
 			}
-			// Whoever hung up does not read the answer: that is no fault of ours.
-			if ww.Status() >= http.StatusInternalServerError && r.Context().Err() == nil {
-				level = slog.LevelError
-			}
-			log.LogAttrs(r.Context(), level, "request answered", attrs...)
 		})
 	}
+}
+
+func (l *line) level(r *http.Request, status int) slog.Level {
+	ours := status >= http.StatusInternalServerError || (l.failure != nil && l.failure.Status >= http.StatusInternalServerError)
+	// Whoever hung up does not read the answer: that is no fault of ours.
+	if ours && r.Context().Err() == nil {
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+func (l *line) about(r *http.Request, status int, start time.Time) []slog.Attr {
+	attrs := append([]slog.Attr{
+		slog.String("method", r.Method), slog.String("route", route(r)), slog.Int("status", status),
+		slog.Int64("duration_us", time.Since(start).Microseconds()), slog.String("remote", r.RemoteAddr),
+	}, l.attrs...)
+	if l.failure != nil {
+		attrs = append(attrs, slog.String("code", l.failure.Code))
+		if l.failure.Err != nil {
+			attrs = append(attrs, slog.Any("error", l.failure.Err))
+		}
+	}
+	return attrs
 }
 
 // route is the pattern that matched, so that lines can be counted by it; an
@@ -207,7 +244,14 @@ func recovered(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler { //nolint:errorlint // the standard library compares it so, too
 				panic(p)
 			}
-			Problem(w, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
+				// The answer has begun. A problem at its end would be read as a part of
+				// it; a connection that breaks is understood.
+				note(r.Context(), faceOf(err))
+				panic(http.ErrAbortHandler)
+			}
+			Problem(w, r, err)
 		}()
 		next.ServeHTTP(w, r)
 	})

@@ -1,0 +1,152 @@
+package app_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/memrelay/memrelay/"
+
+// importRules say who may import whom. Packages of ours are written without the
+// module's name; one that ends in "/..." stands for everything below it, too.
+var importRules = []struct {
+	why    string
+	of     []string // importers the rule is for; nil: all of ours
+	except []string // importers it is not for
+	not    []string // what they must not import
+	but    []string // what of that they may, after all
+}{
+	{
+		why: "job, group and respond are the floor: whoever imports them gets nothing else with them",
+		of:  []string{"internal/job", "internal/group", "internal/respond"}, not: []string{"..."},
+	},
+	{
+		why: "Zoho's API as Go knows nothing of us",
+		of:  []string{"internal/zoho"}, not: []string{"..."},
+	},
+	{
+		why: "the generated queries are the floor, too",
+		of:  []string{"db"}, not: []string{"..."},
+	},
+	{
+		why: "stations meet in rows and jobs, never in calls",
+		of:  []string{"internal/inbound", "internal/process", "internal/outbound"},
+		not: []string{"internal/inbound", "internal/process", "internal/outbound", "internal/admin"},
+	},
+	{
+		why: "stations meet in rows and jobs; admin alone may call outbound: operators' decisions reopen deliveries",
+		of:  []string{"internal/admin"},
+		not: []string{"internal/inbound", "internal/process", "internal/outbound"}, but: []string{"internal/outbound"},
+	},
+	{
+		why: "imports go down only: a station is built by app, from settings that app hands it",
+		of: []string{
+			"internal/inbound", "internal/process", "internal/outbound", "internal/admin", "internal/memory",
+			"internal/lane", "internal/counter", "internal/health", "internal/postgres", "migrations",
+		},
+		not: []string{"internal/app", "internal/config", "internal/telemetry", "cmd/..."},
+	},
+	{
+		why:    "a private Postgres is for memrelay dev, for tests and for measuring: one leaf each starts it",
+		except: []string{"internal/devdb", "internal/dbtest", "internal/bench"}, not: []string{"internal/localpg"},
+	},
+	{
+		why:    "testcontainers brings a hundred modules: one leaf links it",
+		except: []string{"internal/dbtest/container"}, not: []string{"github.com/testcontainers/..."},
+	},
+	{
+		why:    "dbtest is for tests",
+		except: []string{"internal/dbtest"}, not: []string{"internal/dbtest/..."},
+	},
+}
+
+// pkg is what `go list -json` says of a package.
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func TestImportsGoDownOnly(t *testing.T) {
+	t.Parallel()
+	packages := goList(t, "../../...")
+	if len(packages) < 10 {
+		t.Fatalf("go list names %d packages: it looked in the wrong place", len(packages))
+	}
+	for _, rule := range importRules {
+		for _, p := range packages {
+			importer := strings.TrimPrefix(p.ImportPath, module)
+			if (rule.of != nil && !matches(rule.of, importer)) || matches(rule.except, importer) {
+				continue
+			}
+			for _, path := range p.Imports {
+				imported := strings.TrimPrefix(path, module)
+				ours := imported != path
+				if forbidden(rule.not, imported, ours) && !matches(rule.but, imported) {
+					t.Errorf("%s imports %s: %s", importer, imported, rule.why)
+				}
+			}
+		}
+	}
+}
+
+// Tests may import what they like, but not what would make everybody download it.
+func TestOneLeafLinksTestcontainers(t *testing.T) {
+	t.Parallel()
+	for _, p := range goList(t, "../../...") {
+		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+			if strings.HasPrefix(path, "github.com/testcontainers/") && p.ImportPath != module+"internal/dbtest/container" {
+				t.Errorf("the tests of %s import %s", p.ImportPath, path)
+			}
+		}
+	}
+}
+
+// TestProgramLinksNoTests keeps what is for tests out of what people run.
+func TestProgramLinksNoTests(t *testing.T) {
+	t.Parallel()
+	for _, p := range goList(t, "-deps", "../../cmd/memrelay") {
+		if p.ImportPath == "testing" || strings.HasPrefix(p.ImportPath, "github.com/testcontainers/") ||
+			strings.HasPrefix(p.ImportPath, module+"internal/dbtest") {
+			t.Errorf("cmd/memrelay links %s", p.ImportPath)
+		}
+	}
+}
+
+// forbidden reports whether path is among not; "..." there means all of ours.
+func forbidden(not []string, path string, ours bool) bool {
+	return (ours && slices.Contains(not, "...")) || matches(not, path)
+}
+
+func matches(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		above, below := strings.CutSuffix(p, "/...")
+		return path == above || (below && strings.HasPrefix(path, above+"/"))
+	})
+}
+
+func goList(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,TestImports,XTestImports"}, args...)...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, said.String())
+	}
+	var packages []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
