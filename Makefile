@@ -1,0 +1,106 @@
+# What people run. `make` alone lists it. A fresh machine needs Go, make and git.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# The race detector needs cgo and its C compiler. Without one Go builds all the same.
+CC_WORD := $(firstword $(shell go env CC))
+RACE := $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$(CC_WORD)" >/dev/null 2>&1 && echo -race)
+
+LINT_VERSION := 2.15.0
+LINT := bin/golangci-lint
+
+# The stations' lines that tests must reach, in percent.
+COVERAGE := 85
+
+.PHONY: help
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## run everything on this machine, no database needed
+	go run ./cmd/memrelay dev
+
+.PHONY: demo
+demo: ## send sample traffic through it, check what came of it, and end
+	go run ./cmd/memrelay dev --once
+
+.PHONY: test
+test: ## run all tests with the race detector and count what they reach
+	@$(if $(RACE),,echo "no C compiler ($(CC_WORD)) here: the tests run without the race detector")
+	go test $(RACE) -shuffle=on -coverpkg=./internal/... -coverprofile=coverage.out ./...
+	@awk -v limit=$(COVERAGE) "$$COUNT_COVERAGE" coverage.out
+
+.PHONY: lint
+lint: ## look for faults that compile
+	@[ "$$($(LINT) version --short 2>/dev/null)" = $(LINT_VERSION) ] || { \
+		echo "installing golangci-lint $(LINT_VERSION) into ./bin"; \
+		GOBIN="$(CURDIR)/bin" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(LINT_VERSION); }
+	$(LINT) run
+
+.PHONY: generate
+generate: ## write db/ from queries/ and migrations/, and River's schema for it
+	go test ./migrations -run RiverSchema -update
+	go tool sqlc generate
+
+.PHONY: verify
+verify: ## check that what is generated, numbered and formatted is in step
+	@echo "checking that migrations are numbered without gaps or duplicates"
+	@printf '%s\n' migrations/*.sql | awk "$$CHECK_NUMBERS"
+	@echo "checking that everything is gofmt-ed"
+	@unformatted=$$(gofmt -l cmd internal migrations) && [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	go mod tidy -diff
+	go mod verify
+	go tool sqlc diff
+	go test ./migrations -run RiverSchema
+
+.PHONY: build
+build: ## build the program into bin/memrelay
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/memrelay ./cmd/memrelay
+
+# A line of a profile is "file:from,to statements times". Each test binary brings
+# the same lines again: a statement is reached when any of them reached it.
+define COUNT_COVERAGE
+NR > 1 {
+	statements[$$1] = $$2
+	if ($$3 > 0) reached[$$1] = 1
+}
+END {
+	for (line in statements) {
+		folder = line
+		sub(/\/[^\/]*:.*/, "", folder)
+		sub(/^.*\/internal\//, "internal/", folder)
+		n = statements[line]
+		hit = (line in reached) ? n : 0
+		of[folder] += n; in_tests[folder] += hit
+		all += n; all_hit += hit
+		if (folder ~ /^internal\/(inbound|process|outbound)$$/) { stations += n; stations_hit += hit }
+	}
+	if (stations == 0) { print "coverage.out names no station"; exit 1 }
+	for (folder in of) printf "%5.1f %%  %s\n", 100 * in_tests[folder] / of[folder], folder | "sort -k 3"
+	close("sort -k 3")
+	printf "%5.1f %%  in all\n", 100 * all_hit / all
+	share = 100 * stations_hit / stations
+	printf "%5.1f %%  the stations: inbound, process and outbound\n", share
+	if (share < limit) { printf "want at least %d %% of the stations\n", limit; exit 1 }
+}
+endef
+export COUNT_COVERAGE
+
+# Number 1 is River's own schema, see migrations/migrations.go.
+define CHECK_NUMBERS
+BEGIN { want = 2 }
+{
+	name = $$0
+	sub(/^.*\//, "", name)
+	if (name !~ /^[0-9][0-9][0-9][0-9][0-9]_[a-z0-9_]+\.sql$$/ || substr(name, 1, 5) + 0 != want) {
+		printf "%s: want number %05d here\n", $$0, want
+		bad = 1
+	}
+	want++
+}
+END { exit bad }
+endef
+export CHECK_NUMBERS
