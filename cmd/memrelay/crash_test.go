@@ -63,7 +63,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if err := pg.StopImmediately(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pg = startPostgres(t, dir)
+	startPostgres(t, dir)
 	traffic.waitFor(t, 1000)
 	acknowledged := traffic.stop()
 	t.Logf("%d events acknowledged across the crashes", len(acknowledged))

@@ -196,12 +196,12 @@ func (a *App) Close() {
 // only works; Run closes it.
 func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	if err := a.counts.Flush(ctx); err != nil {
-		return errors.Join(err, closeListener(ln))
+		return errors.Join(stopped(ctx, err), closeListener(ln))
 	}
 	if a.o.Work {
 		a.warnOfEndpoint()
 		if err := outbound.SetEnv(ctx, a.pool, a.jobs, a.endpoint()); err != nil {
-			return errors.Join(err, closeListener(ln))
+			return errors.Join(stopped(ctx, err), closeListener(ln))
 		}
 	}
 	// The counters go on until the last job has counted.
@@ -222,6 +222,14 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	a.ingester.Wait()
 	stopCounting()
 	<-counted
+	return err
+}
+
+// stopped forgets an error that only says that a stop was asked for.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
 	return err
 }
 
@@ -255,7 +263,7 @@ func (a *App) serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
-	stopped := make(chan error, 1)
+	shut := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
@@ -265,12 +273,12 @@ func (a *App) serve(ctx context.Context, ln net.Listener) error {
 			// Whoever is not answered by now sends again.
 			err = server.Close()
 		}
-		stopped <- err
+		shut <- err
 	}()
 	if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
-	return <-stopped
+	return <-shut
 }
 
 func (a *App) work(ctx context.Context) error {

@@ -70,10 +70,7 @@ func TestWalk(t *testing.T) {
 
 	// The whole life is one query.
 	p.waitFor(t, "the delivery is recorded", `SELECT EXISTS (SELECT FROM deliveries WHERE status = 'delivered')`)
-	var steps []string
-	for _, s := range rows[string](t, p.pool, `SELECT station || ': ' || what FROM event_timeline WHERE event_id = 1 ORDER BY at, step`) {
-		steps = append(steps, s)
-	}
+	steps := rows[string](t, p.pool, `SELECT station || ': ' || what FROM event_timeline WHERE event_id = 1 ORDER BY at, step`)
 	if diff := cmp.Diff([]string{
 		"inbound: received", "process: routed", "process: processed", "memory: memory added",
 		"outbound: told", "outbound: relayed", "outbound: attempt 1", "outbound: delivered",

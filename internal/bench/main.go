@@ -50,9 +50,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	// Postgres runs as another user where this one is root.
-	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // it holds nothing but what the server guards itself
+	if err := os.Chmod(tmp, 0o755); err != nil {
 		return fmt.Errorf("open the folder: %w", err)
 	}
 	binary := filepath.Join(tmp, "memrelay")

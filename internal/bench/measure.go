@@ -50,7 +50,7 @@ func (b *bench) pgbench(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	file := filepath.Join(b.tmp, "pgbench.sql")
-	if err := os.WriteFile(file, []byte(script), 0o644); err != nil { //nolint:gosec // no secret in it
+	if err := os.WriteFile(file, []byte(script), 0o644); err != nil {
 		return nil, fmt.Errorf("write the script: %w", err)
 	}
 	bin, err := localpg.Find(os.Getenv)
@@ -142,7 +142,7 @@ func (b *bench) serve(ctx context.Context, args ...string) (*program, error) {
 		return nil, fmt.Errorf("free the port: %w", err)
 	}
 	p := &program{base: "http://" + addr, url: url}
-	p.command = exec.Command(b.binary, append([]string{"serve"}, args...)...)
+	p.command = exec.CommandContext(context.WithoutCancel(ctx), b.binary, append([]string{"serve"}, args...)...)
 	p.command.Env = append(os.Environ(), "DATABASE_URL="+url, "HTTP_ADDR="+addr, "WEBHOOK_SECRET="+secret, "WEBHOOK_MAX_QUEUE_SIZE=100000000", "LOG_LEVEL=warn")
 	p.command.Stderr = os.Stderr
 	if err := p.command.Start(); err != nil {

@@ -84,7 +84,7 @@ type Outbound struct {
 	Token string `env:"TOKEN"`
 	// Secret signs what is sent.
 	Secret string `env:"SECRET"`
-	// Timeout bounds one attempt, in all. At most 45 s, so that a crash in the
+	// Timeout bounds one attempt, in all. At most 40 s, so that a crash in the
 	// middle of one is repaired within 90.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"30"`
 	// RetryCount is how often a webhook is tried, the first time included.
@@ -96,7 +96,7 @@ type Outbound struct {
 }
 
 // LongestTimeout is the longest that one outbound attempt may take.
-const LongestTimeout = 45 * time.Second
+const LongestTimeout = 40 * time.Second
 
 // FromEnv reads the variables that environ lists, as os.Environ does. The error
 // lists everything that is wrong; no value of a secret stands in it. unknown are
@@ -193,7 +193,7 @@ func (c *Config) expand() {
 
 func (c Config) check() []error {
 	var problems []error
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	bad := func(problem string) { problems = append(problems, errors.New(problem)) }
 	if c.DatabaseURL == "" {
 		bad("DATABASE_URL is required, as postgres://user:password@host:5432/database")
 	}
@@ -213,7 +213,7 @@ func (c Config) check() []error {
 
 func (c Inbound) check() []error {
 	var problems []error
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	bad := func(problem string) { problems = append(problems, errors.New(problem)) }
 	if c.MaxQueueSize < 1 {
 		bad("WEBHOOK_MAX_QUEUE_SIZE: want at least 1")
 	}

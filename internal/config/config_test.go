@@ -61,7 +61,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"HTTP_ADDR=127.0.0.1:9000", "LOG_LEVEL=debug", "LOG_FORMAT=text", "SHUTDOWN_TIMEOUT=5",
 		"WEBHOOK_ENABLED=false", "WEBHOOK_SECRET= new , old ", "WEBHOOK_TOKEN=token", "WEBHOOK_MAX_QUEUE_SIZE=20000",
 		"WEBHOOK_MAX_RETRIES=5", "WEBHOOK_RETRY_DELAY_BASE=0.5", "WEBHOOK_DEBOUNCE=0", "WEBHOOK_GIVE_UP_AFTER=1h30m",
-		"MEM0_WEBHOOK_URL=https://example.com/in?a=b", "MEM0_WEBHOOK_TOKEN=t", "MEM0_WEBHOOK_SECRET=whsec_x", "MEM0_WEBHOOK_TIMEOUT=45",
+		"MEM0_WEBHOOK_URL=https://example.com/in?a=b", "MEM0_WEBHOOK_TOKEN=t", "MEM0_WEBHOOK_SECRET=whsec_x", "MEM0_WEBHOOK_TIMEOUT=40",
 		"MEM0_WEBHOOK_RETRY_COUNT=1000", "MEM0_WEBHOOK_RETRY_DELAY=250ms", "MEM0_WEBHOOK_EVENTS=memory_added, memory_deleted",
 		"BOT_VERSION=2.1", "OUTBOUND_ALLOW_PRIVATE=10.1.2.3/8, 127.0.0.1,::1,fd00::/8", "OUTBOUND_PORTS=8443, 9443", "ZOHO_MODULES= Accounts ,Leads,",
 	)
@@ -73,7 +73,7 @@ func TestEverySettingIsRead(t *testing.T) {
 			RetryDelayBase: 500 * time.Millisecond, Debounce: 0, GiveUpAfter: 90 * time.Minute,
 		},
 		Outbound: config.Outbound{
-			URL: "https://example.com/in?a=b", Token: "t", Secret: "whsec_x", Timeout: 45 * time.Second,
+			URL: "https://example.com/in?a=b", Token: "t", Secret: "whsec_x", Timeout: 40 * time.Second,
 			RetryCount: 1000, RetryDelay: 250 * time.Millisecond, Events: []string{"memory_added", "memory_deleted"},
 		},
 		BotVersion: "2.1",
@@ -100,7 +100,7 @@ func TestTimesAreBareSecondsOrDurations(t *testing.T) {
 		{"1.0", time.Second, ""},
 		{"0.05", 50 * time.Millisecond, ""},
 		{"1e1", 10 * time.Second, ""},
-		{"44.999s", 44999 * time.Millisecond, ""},
+		{"39.999s", 39999 * time.Millisecond, ""},
 		{"1500ms", 1500 * time.Millisecond, ""},
 		{"0m30s", 30 * time.Second, ""},
 		{"soon", 0, `want seconds, or a duration like "2m"`},
@@ -110,9 +110,9 @@ func TestTimesAreBareSecondsOrDurations(t *testing.T) {
 		{"NaN", 0, "want at most a year"},
 		{"1e18", 0, "want at most a year"},
 		{"-1e18", 0, "want at most a year"},
-		{"-1", 0, "want more than 0 and at most 45s"},
-		{"46", 0, "want more than 0 and at most 45s"},
-		{"0", 0, "want more than 0 and at most 45s"},
+		{"-1", 0, "want more than 0 and at most 40s"},
+		{"41", 0, "want more than 0 and at most 40s"},
+		{"0", 0, "want more than 0 and at most 40s"},
 	} {
 		t.Run(tc.value, func(t *testing.T) {
 			t.Parallel()

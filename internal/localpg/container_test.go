@@ -62,8 +62,8 @@ func forward(t *testing.T, s *Server) (portOnLoopback string) {
 				in.Close()
 				continue
 			}
-			go func() { io.Copy(out, in); out.Close() }()
-			go func() { io.Copy(in, out); in.Close() }()
+			go func() { _, _ = io.Copy(out, in); out.Close() }()
+			go func() { _, _ = io.Copy(in, out); in.Close() }()
 		}
 	}()
 	_, p, err := net.SplitHostPort(ln.Addr().String())

@@ -90,7 +90,7 @@ func candidates(path string, globs []string) []string {
 		if file, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres")); err == nil {
 			add(filepath.Dir(file))
 		}
-		if out, err := exec.Command(filepath.Join(dir, "pg_config"), "--bindir").Output(); err == nil {
+		if out, err := exec.Command(filepath.Join(dir, "pg_config"), "--bindir").Output(); err == nil { //nolint:noctx // it prints a line and ends
 			add(filepath.Clean(strings.TrimSpace(string(out))))
 		}
 	}

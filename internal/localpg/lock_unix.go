@@ -45,7 +45,8 @@ func (l fileLock) share() error {
 	return nil
 }
 
-func (l fileLock) release() { l.f.Close() }
+// Closing a file that was only locked loses nothing.
+func (l fileLock) release() { _ = l.f.Close() }
 
 // lock waits until it holds the file alone. It asks instead of blocking, so
 // that ctx can end it.

@@ -101,7 +101,7 @@ func (p *poster) post(ctx context.Context, r request) outcome {
 
 	ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(ctx, watch.trace()), r.Timeout)
 	defer cancel()
-	resp, err := p.send(ctx, r, o.StartedAt)
+	resp, err := p.send(ctx, r, o.StartedAt) //nolint:bodyclose // readBody closes it
 	if err != nil {
 		o.Verdict = judge(0, err)
 		o.ErrorClass = classify(err, watch)
