@@ -89,7 +89,7 @@ func (q *Queries) ListJobStates(ctx context.Context, ids []int64) ([]ListJobStat
 
 const pullJobsForward = `-- name: PullJobsForward :exec
 UPDATE river_job j
-SET state = 'available', scheduled_at = n.due_at
+SET state = 'available', scheduled_at = least(j.scheduled_at, n.due_at)
 FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::timestamptz[]) AS due_at) AS n
 WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable') AND (j.scheduled_at > n.due_at OR j.state <> 'available')
 `

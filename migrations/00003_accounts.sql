@@ -18,7 +18,7 @@ CREATE TABLE accounts (
 );
 
 -- Lanes with work, for the sweeper: few at any time.
-CREATE INDEX accounts_busy_idx ON accounts (account_id) WHERE due_at IS NOT NULL OR job_id IS NOT NULL;
+CREATE INDEX accounts_busy_idx ON accounts (account_id) WHERE due_at IS NOT NULL OR wanted > done;
 
 -- records is the fold of all events of a record: per field the newest value.
 CREATE TABLE records (

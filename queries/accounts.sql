@@ -35,9 +35,14 @@ WHERE a.account_id = n.account_id;
 
 -- name: LockOrphanedAccounts :many
 -- LockOrphanedAccounts finds lanes with work whose one job is not live any more.
+WITH busy AS (
+    SELECT account_id FROM accounts WHERE due_at IS NOT NULL OR wanted > done
+    UNION
+    SELECT account_id FROM events WHERE status IN ('routed', 'retrying') AND account_id IS NOT NULL
+)
 SELECT a.account_id, a.wanted, a.due_at, now()::timestamptz AS now
 FROM accounts a
-WHERE (a.due_at IS NOT NULL OR (a.job_id IS NOT NULL AND a.wanted > a.done))
+WHERE a.account_id IN (SELECT b.account_id FROM busy b)
   AND NOT EXISTS (SELECT FROM river_job j WHERE j.id = a.job_id
                   AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled'))
 ORDER BY a.account_id

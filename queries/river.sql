@@ -12,7 +12,7 @@ SELECT id, state FROM river_job WHERE id = ANY (@ids::bigint[]);
 -- PullJobsForward lets waiting jobs run at the earlier time. One that runs
 -- already is left: it looks at its row again before it ends.
 UPDATE river_job j
-SET state = 'available', scheduled_at = n.due_at
+SET state = 'available', scheduled_at = least(j.scheduled_at, n.due_at)
 FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at) AS n
 WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable') AND (j.scheduled_at > n.due_at OR j.state <> 'available');
 

@@ -3,6 +3,7 @@ package memory
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,6 +129,16 @@ func TestTextDependsOnTheValueAlone(t *testing.T) {
 				t.Errorf("as it came, and as it was stored (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Whoever may send may send this, and others wait for the answer.
+func TestTextOfADeepListIsReadInOneGo(t *testing.T) {
+	t.Parallel()
+	const depth = 9000
+	long := strings.Repeat("x", 1<<20)
+	if got := text(json.RawMessage(strings.Repeat("[", depth) + `"` + long + `"` + strings.Repeat("]", depth))); got != long {
+		t.Errorf("reads as %d letters, want %d", len(got), len(long))
 	}
 }
 

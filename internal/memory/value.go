@@ -11,60 +11,58 @@ import (
 // null and empty nothing. It depends on the value alone and not on how it was
 // written, for a database gives objects and numbers back in another form than
 // they came in, and that must not read as a change.
-func text(raw json.RawMessage) string {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 {
-		return ""
+func text(raw json.RawMessage) string { return read(decode(raw)) }
+
+// lookupName is the name in a lookup, "" for what is none.
+func lookupName(raw json.RawMessage) string { return nameIn(decode(raw)) }
+
+// decode keeps numbers as they are written, for ids are greater than a float can
+// hold. What is no JSON is nil.
+func decode(raw json.RawMessage) any {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil {
+		return nil
 	}
-	switch raw[0] {
-	case '"':
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return strings.TrimSpace(s)
-	case '{':
-		if name := lookupName(raw); name != "" {
-			return name
-		}
-		return object(raw)
-	case '[':
-		var items []json.RawMessage
-		if json.Unmarshal(raw, &items) != nil {
-			return ""
-		}
+	return value
+}
+
+func read(value any) string {
+	switch v := value.(type) {
+	case string:
+		return strings.TrimSpace(v)
+	case bool:
+		return strconv.FormatBool(v)
+	case json.Number:
+		return number(v.String())
+	case []any:
 		var texts []string
-		for _, item := range items {
-			if s := text(item); s != "" {
+		for _, item := range v {
+			if s := read(item); s != "" {
 				texts = append(texts, s)
 			}
 		}
 		return strings.Join(texts, ", ")
-	case 'n':
-		return ""
-	case 't', 'f':
-		return string(raw)
+	case map[string]any:
+		if name := nameIn(v); name != "" {
+			return name
+		}
+		return object(v)
 	default:
-		return number(string(raw))
+		return ""
 	}
 }
 
-func lookupName(raw json.RawMessage) string {
-	var l struct {
-		Name string `json:"name"`
-	}
-	if json.Unmarshal(raw, &l) != nil {
-		return ""
-	}
-	return strings.TrimSpace(l.Name)
+func nameIn(value any) string {
+	lookup, _ := value.(map[string]any)
+	name, _ := lookup["name"].(string)
+	return strings.TrimSpace(name)
 }
 
 // object is a JSON object without spaces, its keys in order; "" for an empty one.
-func object(raw json.RawMessage) string {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var value map[string]any
-	if decoder.Decode(&value) != nil || len(value) == 0 {
+func object(value map[string]any) string {
+	if len(value) == 0 {
 		return ""
 	}
 	var out strings.Builder
@@ -98,7 +96,7 @@ func plain(value any) any {
 const maxExponent = 400
 
 // number is a JSON number without its exponent, with as many decimals as were
-// written, as numeric of Postgres shows it: 1.50e1 is 15.0, 1E7 is 10000000.
+// written, as Postgres shows a numeric: 1.50e1 is 15.0, 1E7 is 10000000.
 func number(n string) string {
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(n), "e")
 	shift := 0
@@ -110,6 +108,7 @@ func number(n string) string {
 	}
 	mantissa, negative := strings.CutPrefix(mantissa, "-")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
+	// Noughts on both sides, so that there are digits wherever the point goes.
 	if shift > len(fraction) {
 		fraction += strings.Repeat("0", shift-len(fraction))
 	}

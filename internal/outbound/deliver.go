@@ -90,14 +90,26 @@ func (d *Deliverer) Work(ctx context.Context, j *river.Job[job.DeliverEndpoint])
 	if err == nil {
 		err = d.close(ctx, endpoint, j.ID)
 	}
+	// What is leased comes back by itself; nothing here is a delivery's fault.
+	return endOf(ctx, err)
+}
+
+// endOf is what a job returns that nobody's fault has kept from its end: the
+// program's stop as it is, for River gives the job back at once, and anything
+// else as a wait that costs no attempt.
+func endOf(ctx context.Context, err error) error {
 	switch {
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case err != nil:
-		// What is leased comes back by itself; nothing here is a delivery's fault.
 		return river.JobSnooze(time.Second)
 	}
 	return nil
+}
+
+// NextRetry is when a job runs again that was taken from its worker.
+func (d *Deliverer) NextRetry(*river.Job[job.DeliverEndpoint]) time.Time {
+	return time.Now().Add(time.Second)
 }
 
 // notTaken tells a lane that is not yet due from one that names another job.

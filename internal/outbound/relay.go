@@ -37,19 +37,19 @@ func NewRelayer(pool *pgxpool.Pool, jobs lane.Inserter) *Relayer {
 func (r *Relayer) Work(ctx context.Context, j *river.Job[job.Relay]) error {
 	for {
 		n, err := r.relay(ctx, j.ID)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		if err != nil {
 			// There is no fault of a webhook here that could be told from the
 			// database's: nothing is counted, and the outbox waits.
-			return river.JobSnooze(time.Second)
+			return endOf(ctx, err)
 		}
 		if n < relayRows {
 			return nil
 		}
 	}
 }
+
+// NextRetry is when a job runs again that was taken from its worker.
+func (r *Relayer) NextRetry(*river.Job[job.Relay]) time.Time { return time.Now().Add(time.Second) }
 
 // relay is the transaction: one relay at a time, in the order of seq. It returns
 // how many webhooks it relayed; when fewer than it could, the job is complete.

@@ -85,6 +85,16 @@ func pause() error {
 	return river.JobSnooze(time.Second + time.Duration(rand.Int64N(int64(2*time.Second))))
 }
 
+// ended is what a job returns whose context has ended. The time of an attempt is
+// up when the world is slow, which costs none; when the program stops, River
+// gives the job back at once as it was.
+func ended(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return pause()
+	}
+	return ctx.Err()
+}
+
 // failure is a fault of one event.
 type failure struct {
 	eventID  int64

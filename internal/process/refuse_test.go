@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river/rivertype"
 
 	"github.com/memrelay/memrelay/internal/group"
 )
@@ -75,7 +74,5 @@ func errorsOf[R any](answers []group.Answer[R]) []error {
 func equateErrors() cmp.Option { return cmpopts.EquateErrors() }
 
 func ignoreTimes() cmp.Option { return cmpopts.IgnoreTypes(time.Time{}) }
-
-func jobRow(attempt int) *rivertype.JobRow { return &rivertype.JobRow{Attempt: attempt} }
 
 var errWorld = errors.New("the world is down")

@@ -54,8 +54,11 @@ func (r *Router) Work(ctx context.Context, j *river.Job[job.ProcessEvent]) error
 	if routed {
 		r.counts.Routed(1)
 	}
-	if err == nil || ctx.Err() != nil {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ended(ctx)
 	}
 	switch classify(err) {
 	case ofEvent:

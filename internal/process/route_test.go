@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/group"
@@ -116,12 +117,19 @@ func TestLaneThatIsWorkedTooEarlyWaitsPrecisely(t *testing.T) {
 	t.Parallel()
 	s := newStation(t, Payloads{})
 	s.route(t, sent{module: "Accounts", operation: "update", recordID: "77", record: account("77", "Acme", "Active")})
+	before := s.lane(t, "77")
+	// River keeps a snooze to the moment up to five seconds.
 	var snooze *river.JobSnoozeError
-	if err := s.sync(t, "77"); !errors.As(err, &snooze) || snooze.Duration <= 0 || snooze.Duration > testDebounce {
-		t.Errorf("the job returned %v, want a snooze of no more than the debounce", err)
+	if err := s.sync(t, "77"); !errors.As(err, &snooze) || snooze.Duration != 5*time.Second {
+		t.Errorf("the job returned %v, want a snooze of five seconds", err)
 	}
-	if got := s.lane(t, "77"); got.Due == nil || got.Wanted != 1 {
-		t.Errorf("the lane is %+v, want it as it was", got)
+	if diff := cmp.Diff(before, s.lane(t, "77")); diff != "" {
+		t.Errorf("the lane has changed (-before +after):\n%s", diff)
+	}
+	s.exec(t, `UPDATE accounts SET due_at = now() + interval '3 seconds'`)
+	snooze = nil
+	if err := s.sync(t, "77"); err != nil && (!errors.As(err, &snooze) || snooze.Duration > 3*time.Second) {
+		t.Errorf("the job returned %v, want a snooze of no more than what is left", err)
 	}
 	s.finish(t)
 }
@@ -342,10 +350,11 @@ func TestRouterLeavesTheWorldsFailuresOutOfAccount(t *testing.T) {
 	unmark()
 	mend()
 
-	t.Log("a job whose time is up says so")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.attempt(ctx, row); !errors.Is(err, context.Canceled) {
+	t.Log("its time is up, or the program stops")
+	if err := s.attempt(expired(t), row); !isSnooze(err) {
+		t.Errorf("the job returned %v, want a snooze", err)
+	}
+	if err := s.attempt(stopped(t), row); !errors.Is(err, context.Canceled) {
 		t.Errorf("the job returned %v, want %v", err, context.Canceled)
 	}
 	// Its unit may still be on its way.
@@ -354,14 +363,17 @@ func TestRouterLeavesTheWorldsFailuresOutOfAccount(t *testing.T) {
 	s.finish(t)
 }
 
-func TestRouterSpacesAttempts(t *testing.T) {
+func TestAttemptsAreSpaced(t *testing.T) {
 	t.Parallel()
-	s := &Router{retry: testRetry()}
-	row := river.Job[job.ProcessEvent]{JobRow: jobRow(2)}
+	row := &rivertype.JobRow{Attempt: 1000}
 	before := time.Now()
-	wait := s.NextRetry(&row).Sub(before)
-	// Twice the base, and a fifth more or less; the test itself may take its time.
-	if low, high := 3200*time.Millisecond, 4800*time.Millisecond+time.Minute; wait < low || wait > high {
-		t.Errorf("waits %v after the second attempt, want %v to %v", wait, low, high)
+	for _, next := range []time.Time{
+		(&Router{retry: testRetry()}).NextRetry(&river.Job[job.ProcessEvent]{JobRow: row}),
+		(&Syncer{retry: testRetry()}).NextRetry(&river.Job[job.SyncAccount]{JobRow: row}),
+	} {
+		// However often it was tried; the test itself may take its time.
+		if wait := next.Sub(before); wait < maxBackoff*8/10 || wait > maxBackoff*12/10+time.Minute {
+			t.Errorf("waits %v, want %v and a fifth more or less", wait, maxBackoff)
+		}
 	}
 }

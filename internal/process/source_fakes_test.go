@@ -10,16 +10,13 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// poisonous is a source that finds in some records a value which is JSON and
-// which Postgres takes for none. called, when not nil, sees each call.
-func poisonous(recordIDs map[string]bool, called func([]Event)) Source {
+// poisonous is a source that finds in one record a value which is JSON and which
+// Postgres takes for none.
+func poisonous(recordID string) Source {
 	return sourceFunc(func(ctx context.Context, events []Event) ([]Observation, error) {
-		if called != nil {
-			called(events)
-		}
 		observations, err := Payloads{}.Observe(ctx, events)
 		for i, o := range observations {
-			if recordIDs[o.RecordID] && o.Err == nil {
+			if o.RecordID == recordID {
 				observations[i].Fields = maps.Clone(o.Fields)
 				observations[i].Fields["Description"] = json.RawMessage(`"\u0000"`)
 			}
@@ -96,9 +93,15 @@ func newBarrier(n int) *barrier {
 }
 
 func (b *barrier) wait() {
+	// One that never comes must not keep the others for ever.
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
 	select {
 	case b.come <- struct{}{}:
-		<-b.open
 	case <-b.open:
+	}
+	select {
+	case <-b.open:
+	case <-limit.C:
 	}
 }

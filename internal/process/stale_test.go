@@ -14,15 +14,14 @@ import (
 func TestStaleAttempt(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name    string
-		meanly  bool   // an event arrives between the two attempts' claims
-		order   []int  // in which the attempts' sources answer
-		rescued string // state of the job when the first attempt goes on
+		name  string
+		order []int // in which the attempts' sources answer
+		more  bool  // an event arrives between the two attempts' claims
 	}{
 		{name: "wakes up when the work is done", order: []int{1, 0}},
 		{name: "is the first to finish", order: []int{0, 1}},
-		{name: "wakes up when the work is done and more had come", order: []int{1, 0}, meanly: true},
-		{name: "is the first to finish and knows less", order: []int{0, 1}, meanly: true},
+		{name: "wakes up when the work is done and more had come", order: []int{1, 0}, more: true},
+		{name: "is the first to finish and knows less", order: []int{0, 1}, more: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -39,7 +38,7 @@ func TestStaleAttempt(t *testing.T) {
 			calls[0] = asked.next(t)
 			// River takes the job from the first attempt and gives it to another.
 			s.exec(t, `UPDATE river_job SET state = 'retryable' WHERE id = $1`, jobID)
-			if tt.meanly {
+			if tt.more {
 				s.route(t, sent{module: "Contacts", operation: "create", recordID: "2", record: contact("2", "77", "b@example.com")})
 				want = append(want, "added Contacts 2 zoho:77 by event 2 memory_added")
 				processed = 2

@@ -41,10 +41,11 @@ func (f sourceFunc) Observe(ctx context.Context, events []Event) ([]Observation,
 	return f(ctx, events)
 }
 
-const testDebounce = 2 * time.Second
+// Long enough that no test is overtaken by the clock.
+const testDebounce = time.Minute
 
 func testRetry() Retry {
-	return Retry{MaxAttempts: 3, Base: 2 * time.Second, GiveUpAfter: 24 * time.Hour}
+	return Retry{MaxAttempts: 3, Base: 20 * time.Second, GiveUpAfter: 24 * time.Hour}
 }
 
 // newStation believes source. One endpoint wants to be told of everything.

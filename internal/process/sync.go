@@ -75,7 +75,7 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 	work, err := s.claims.Do(ctx, c)
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return ended(ctx)
 	case err != nil:
 		return pause()
 	case !work.mine:
@@ -87,6 +87,9 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 	observations, err := s.source.Observe(ctx, work.events)
 	if err == nil {
 		err = check(work.events, observations)
+	}
+	if ctx.Err() != nil {
+		return ended(ctx)
 	}
 	if err != nil {
 		s.log.WarnContext(ctx, "account not synced, tried again", "account_id", c.accountID, "error", err)
@@ -100,15 +103,23 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 	return err
 }
 
+// NextRetry spaces attempts that ended without an answer: a crash, or a fault in
+// the program. River's own spacing grows to hours, for what a lane has no part in.
+func (s *Syncer) NextRetry(j *river.Job[job.SyncAccount]) time.Time {
+	return time.Now().Add(s.retry.after(j.Attempt))
+}
+
 // store hands the sync to the committer. When the data of one event is refused,
 // events are stored one by one, so that only that one fails.
 func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 	whole := u.keep(events)
 	_, err := s.writes.Do(ctx, whole)
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if s.blame(err, events) == ofWorld {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ended(ctx)
+	case s.blame(err, events) == ofWorld:
 		return pause()
 	}
 	last := synced{claim: u.claim, upTo: u.upTo, cut: u.cut, failures: whole.failures}
@@ -120,7 +131,7 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 		_, err := s.writes.Do(ctx, one)
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return ended(ctx)
 		case err == nil:
 		case s.blame(err, events[i:i+1]) == ofWorld:
 			return pause()
@@ -128,10 +139,14 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 			last.failures = append(last.failures, failure{eventID: e.ID, failures: e.Failures, err: err})
 		}
 	}
-	if _, err := s.writes.Do(ctx, last); err != nil {
+	switch _, err := s.writes.Do(ctx, last); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ended(ctx)
+	default:
 		return pause()
 	}
-	return nil
 }
 
 // keep parts a sync's events into those that were observed and those at fault.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,8 +164,6 @@ func TestLifeOfARecord(t *testing.T) {
 		t.Errorf("history and outbox have %v rows, want %d each", got, told)
 	}
 	// An update tells what was and what is.
-	wantUpdate := `{"before": {"content": "Contact Doe of Acme\nAccount Name: Acme\nEmail: a@example.com\nLast Name: Doe", "email": "a"}}`
-	_ = wantUpdate
 	var data struct {
 		Data struct{ Before, After struct{ ID, Content string } } `json:"data"`
 	}
@@ -497,27 +496,18 @@ func TestWorldThatFailsBetweenEvents(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		then refusal // after the first event
+		at   refusal
 	}{
-		{"at the next event", refusal{table: "records", on: "UPDATE", state: "57014"}},
-		{"at the lane", refusal{table: "accounts", on: "UPDATE", state: "57014"}},
+		{"at the next event", refusal{table: "records", on: "UPDATE", state: "57014", when: `NEW.record_id = '2'`}},
+		{"at the lane", refusal{table: "accounts", on: "UPDATE", state: "57014", when: `NEW.done > OLD.done`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStation(t, poisonous(map[string]bool{"1": true}, nil))
+			s := newStation(t, poisonous("1"))
 			for i := range 3 {
 				s.route(t, sent{module: "Contacts", operation: "create", recordID: fmt.Sprint(i), record: contact(fmt.Sprint(i), "77", "a@example.com")})
 			}
-			tt.then.when = `true`
-			if tt.then.table == "records" {
-				tt.then.when = `NEW.record_id = '2'`
-			}
-			mend := s.refuse(t, tt.then)
-			// The claim is an update of the lane too.
-			if tt.then.table == "accounts" {
-				mend()
-				s.exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON accounts FOR EACH ROW WHEN (NEW.done > OLD.done) EXECUTE FUNCTION refuse_accounts()`)
-			}
+			mend := s.refuse(t, tt.at)
 			if err := s.sync(t, "77"); !isSnooze(err) {
 				t.Errorf("the job returned %v, want a snooze", err)
 			}
@@ -592,11 +582,12 @@ func TestSyncThatCannotClaim(t *testing.T) {
 		t.Errorf("the job returned %v, want a snooze", err)
 	}
 	mend()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
 	row := s.begin(t, s.lane(t, "77").job(t))
-	if err := s.attempt(ctx, row); !errors.Is(err, context.Canceled) {
+	if err := s.attempt(stopped(t), row); !errors.Is(err, context.Canceled) {
 		t.Errorf("the job returned %v, want %v", err, context.Canceled)
+	}
+	if err := s.attempt(expired(t), row); !isSnooze(err) {
+		t.Errorf("the job returned %v, want a snooze", err)
 	}
 	s.syncer.claims.Wait()
 	s.end(t, row, context.Canceled)
@@ -604,43 +595,74 @@ func TestSyncThatCannotClaim(t *testing.T) {
 	s.finish(t)
 }
 
-// The job's time ends while it writes: whoever waits for it is told so, and the
-// next attempt finds what it wrote.
-func TestSyncWhoseTimeIsUp(t *testing.T) {
+// stopped is the context of a job while the program stops, and expired that of
+// one whose time is up.
+func stopped(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+func expired(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// A job may have to go at any moment. What it handed in is written all the same,
+// and the next attempt finds it.
+func TestSyncThatIsStopped(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
-		poison map[string]bool
-		calls  int // in which call of the source the time ends; with poison, of the events' own write
+		source func(stop func()) Source
+		clock  bool // stops when the clock is asked, which is in the middle of a write
+		dead   int64
 	}{
-		{name: "while it writes"},
-		{name: "while it writes events one by one", poison: map[string]bool{"1": true}},
+		{
+			name: "while the source is asked",
+			source: func(stop func()) Source {
+				return sourceFunc(func(ctx context.Context, events []Event) ([]Observation, error) {
+					stop()
+					return Payloads{}.Observe(ctx, events)
+				})
+			},
+		},
+		{name: "while it writes", source: func(func()) Source { return Payloads{} }, clock: true},
+		{name: "while it writes events one by one", source: func(func()) Source { return poisonous("1") }, clock: true, dead: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(t.Context())
-			s := newStation(t, poisonous(tt.poison, func([]Event) {
-				if tt.poison == nil {
-					cancel()
-				}
-			}))
+			stop := sync.OnceFunc(cancel)
+			s := newStation(t, tt.source(stop))
 			for i := range 2 {
 				s.route(t, sent{module: "Contacts", operation: "create", recordID: fmt.Sprint(i), record: contact(fmt.Sprint(i), "77", "a@example.com")})
 			}
-			if tt.poison != nil {
-				// The clock is asked when a write's fault is judged, or its webhook is rendered.
-				s.syncer.now = func() time.Time { cancel(); return time.Now() }
+			returned := make(chan struct{})
+			if tt.clock {
+				s.syncer.now = func() time.Time {
+					stop()
+					<-returned
+					return time.Now()
+				}
 			}
 			row := s.begin(t, s.lane(t, "77").job(t))
 			if err := s.attempt(ctx, row); !errors.Is(err, context.Canceled) {
 				t.Errorf("the job returned %v, want %v", err, context.Canceled)
 			}
+			close(returned)
 			s.syncer.writes.Wait()
 			s.end(t, row, context.Canceled)
 			s.noOrphans(t)
 			s.finish(t)
-			if diff := cmp.Diff([]int64{int64(2 - len(tt.poison)), int64(len(tt.poison))}, s.counters(t, counter.Processed, counter.Dead)); diff != "" {
+			if diff := cmp.Diff([]int64{2 - tt.dead, tt.dead}, s.counters(t, counter.Processed, counter.Dead)); diff != "" {
 				t.Errorf("processed, dead (-want +got):\n%s", diff)
+			}
+			if got := s.count(t, "memory_history"); got != 2-tt.dead {
+				t.Errorf("%d changes, want %d", got, 2-tt.dead)
 			}
 		})
 	}

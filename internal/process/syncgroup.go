@@ -222,7 +222,11 @@ func (g *syncGroup) apply() {
 			g.touched[k] = max(g.touched[k], o.EventID)
 			g.processed = append(g.processed, o.EventID)
 		}
-		g.failures = append(g.failures, u.failures...)
+		for _, f := range u.failures {
+			if _, open := g.received[f.eventID]; open {
+				g.failures = append(g.failures, f)
+			}
+		}
 	}
 	for _, k := range sortedRecordKeys(g.touched) {
 		g.changes = append(g.changes, changesOf(g.records[k], g.memories[k], g.touched[k], g.newID)...)
