@@ -262,7 +262,7 @@ func (q *Queries) LockEndpoints(ctx context.Context) ([]LockEndpointsRow, error)
 }
 
 const lockOrphanedEndpoints = `-- name: LockOrphanedEndpoints :many
-SELECT p.id, p.wanted, p.due_at, now()::timestamptz AS now FROM endpoints p
+SELECT p.id, greatest(p.wanted, p.done + 1)::bigint AS wanted, p.due_at, now()::timestamptz AS now FROM endpoints p
 WHERE (p.due_at IS NOT NULL OR p.wanted > p.done
        OR (p.status = 'active' AND EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.status IN ('pending', 'retrying'))))
   AND NOT EXISTS (SELECT FROM river_job j WHERE j.id = p.job_id

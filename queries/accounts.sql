@@ -40,7 +40,7 @@ WITH busy AS (
     UNION
     SELECT account_id FROM events WHERE status IN ('routed', 'retrying') AND account_id IS NOT NULL
 )
-SELECT a.account_id, a.wanted, a.due_at, now()::timestamptz AS now
+SELECT a.account_id, greatest(a.wanted, a.done + 1)::bigint AS wanted, a.due_at, now()::timestamptz AS now
 FROM accounts a
 WHERE a.account_id IN (SELECT b.account_id FROM busy b)
   AND NOT EXISTS (SELECT FROM river_job j WHERE j.id = a.job_id

@@ -54,7 +54,7 @@ UPDATE endpoints SET status = 'disabled', status_reason = @reason, updated_at = 
 
 -- name: LockOrphanedEndpoints :many
 -- LockOrphanedEndpoints finds lanes with work whose one job is not live any more.
-SELECT p.id, p.wanted, p.due_at, now()::timestamptz AS now FROM endpoints p
+SELECT p.id, greatest(p.wanted, p.done + 1)::bigint AS wanted, p.due_at, now()::timestamptz AS now FROM endpoints p
 WHERE (p.due_at IS NOT NULL OR p.wanted > p.done
        OR (p.status = 'active' AND EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.status IN ('pending', 'retrying'))))
   AND NOT EXISTS (SELECT FROM river_job j WHERE j.id = p.job_id

@@ -106,7 +106,7 @@ func (a *App) mendEvents(ctx context.Context, tx pgx.Tx) (int, error) {
 	return len(ids), a.insert(ctx, tx, params)
 }
 
-// mendAccounts raises wanted as whoever brings work does: a lane whose done is as
+// mendAccounts sees to it that wanted is ahead: a lane whose done is as
 // far would take its new job for one that came late.
 func (a *App) mendAccounts(ctx context.Context, tx pgx.Tx) (int, error) {
 	q := db.New(tx)
@@ -121,7 +121,7 @@ func (a *App) mendAccounts(ctx context.Context, tx pgx.Tx) (int, error) {
 		if r.DueAt != nil {
 			due = *r.DueAt
 		}
-		p.AccountIds, p.Wanted, p.DueAt = append(p.AccountIds, r.AccountID), append(p.Wanted, r.Wanted+1), append(p.DueAt, due)
+		p.AccountIds, p.Wanted, p.DueAt = append(p.AccountIds, r.AccountID), append(p.Wanted, r.Wanted), append(p.DueAt, due)
 		wakes[i] = lane.Wake{Due: due, Args: job.SyncAccount{AccountID: r.AccountID}}
 	}
 	if p.JobIds, err = lane.Ensure(ctx, tx, a.jobs, rows[0].Now, wakes); err != nil {
@@ -151,7 +151,7 @@ func (a *App) mendEndpoints(ctx context.Context, tx pgx.Tx) (int, error) {
 		if r.DueAt != nil {
 			due = *r.DueAt
 		}
-		p.Ids, p.Wanted, p.DueAt = append(p.Ids, r.ID), append(p.Wanted, r.Wanted+1), append(p.DueAt, due)
+		p.Ids, p.Wanted, p.DueAt = append(p.Ids, r.ID), append(p.Wanted, r.Wanted), append(p.DueAt, due)
 		wakes[i] = lane.Wake{Due: due, Args: job.DeliverEndpoint{EndpointID: r.ID}}
 	}
 	if p.JobIds, err = lane.Ensure(ctx, tx, a.jobs, rows[0].Now, wakes); err != nil {
