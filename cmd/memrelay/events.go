@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,6 +118,8 @@ func (c eventsShow) read(ctx context.Context, q *db.Queries) (eventStory, error)
 // masked shows a body without the token that Zoho echoes in it: whoever sees one
 // could send as Zoho.
 func masked(body []byte) string {
+	// The door takes a body with a byte order mark, and so must this.
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) == nil && object["token"] != nil {
 		object["token"] = json.RawMessage(`"[hidden]"`)

@@ -208,6 +208,9 @@ func TestReserveCountsWhatIsOnItsWay(t *testing.T) {
 		ok          bool
 		wantBacklog int64
 	}{
+		{"a body greater than the limit, when nothing waits", func() bool { return s.Reserve(11, 10) }, true, 0},
+		{"nothing besides it", func() bool { return s.Reserve(1, 10) }, false, 0},
+		{"nothing of it was new", func() bool { s.Settle(11, 0); return true }, true, 0},
 		{"three of ten", func() bool { return s.Reserve(3, 10) }, true, 0},
 		{"seven more fit exactly", func() bool { return s.Reserve(7, 10) }, true, 0},
 		{"not one more", func() bool { return s.Reserve(1, 10) }, false, 0},

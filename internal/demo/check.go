@@ -19,9 +19,11 @@ func (l line) ok() bool { return l.want == l.got }
 // check waits until everything has arrived, prints the table, and returns
 // ErrDiffers when a line of it is wrong.
 func (s *script) check(ctx context.Context, r *receiver) error {
+	// The last delivery is on record a moment before its job has closed the lane.
 	if err := s.until(ctx, "every webhook is delivered", `
 		SELECT NOT EXISTS (SELECT FROM outbox WHERE relayed_at IS NULL)
-		   AND NOT EXISTS (SELECT FROM deliveries WHERE status IN ('pending', 'retrying'))`); err != nil {
+		   AND NOT EXISTS (SELECT FROM deliveries WHERE status IN ('pending', 'retrying'))
+		   AND NOT EXISTS (SELECT FROM river_job WHERE state IN ('available', 'running'))`); err != nil {
 		return err
 	}
 	lines := s.answers()

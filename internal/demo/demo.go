@@ -39,14 +39,19 @@ type Options struct {
 
 // Run runs the demo once. It takes a few seconds.
 func Run(ctx context.Context, o Options) (err error) {
-	if err := postgres.Migrate(ctx, o.DatabaseURL, o.Log); err != nil {
-		return err
-	}
 	receiver, err := startReceiver(receiverSecret, failFirst)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, receiver.close()) }()
+	return run(ctx, o, receiver)
+}
+
+// run runs the demo with a receiver, which a test may give another secret.
+func run(ctx context.Context, o Options, receiver *receiver) error {
+	if err := postgres.Migrate(ctx, o.DatabaseURL, o.Log); err != nil {
+		return err
+	}
 	pool, err := pgxpool.New(ctx, o.DatabaseURL)
 	if err != nil {
 		return fmt.Errorf("open the demo's database: %w", err)

@@ -21,10 +21,9 @@ type script struct {
 	pool *pgxpool.Pool
 	out  io.Writer
 
-	sent       int
-	statuses   map[string]int // accepted, duplicate, or the code of a problem
-	wrong      []string       // answers that were not what they should be
-	walkedTill time.Time
+	sent     int
+	statuses map[string]int // accepted, duplicate, or the code of a problem
+	wrong    []string       // answers that were not what they should be
 }
 
 // step is one request and its expected answer.
@@ -195,7 +194,8 @@ func (s *script) until(ctx context.Context, what, query string) error {
 	}
 }
 
-// printWalk prints the first event's timeline as it grows, until its webhook arrived.
+// printWalk prints the first event's timeline as it grows, until its webhook
+// arrived, or never will: what is wrong then, the table tells.
 func (s *script) printWalk(ctx context.Context, began time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -212,7 +212,7 @@ func (s *script) printWalk(ctx context.Context, began time.Time) error {
 			if err := rows.Scan(&at, &station, &what, &detail); err != nil {
 				return fmt.Errorf("read the timeline: %w", err)
 			}
-			done = what == "delivered"
+			done = done || what == "delivered" || what == "dead"
 			if key := station + what; !printed[key] {
 				printed[key] = true
 				fmt.Fprintf(s.out, "  %8s  %-9s %-14s %s\n", "+"+at.Sub(began).Round(time.Millisecond).String(), station, what, detail)

@@ -101,9 +101,9 @@ func (d *Database) Close(ctx context.Context) error {
 
 // create makes a database unless it is there, and returns its URL.
 func (d *Database) create(ctx context.Context, database string) (string, error) {
-	u, err := url.Parse(d.server)
+	u, err := parse(d.server)
 	if err != nil {
-		return "", errors.New("DATABASE_URL is not a URL")
+		return "", err
 	}
 	err = d.exec(ctx, "CREATE DATABASE "+pgx.Identifier{database}.Sanitize())
 	if err != nil && !isDuplicateDatabase(err) {
@@ -126,10 +126,27 @@ func (d *Database) exec(ctx context.Context, statement string) error {
 }
 
 func (d *Database) describe() error {
-	u, err := url.Parse(d.URL)
+	u, err := parse(d.URL)
 	if err != nil {
-		return errors.New("DATABASE_URL is not a URL")
+		return err
+	}
+	// pgx takes passwords from the query, too.
+	if q := u.Query(); q.Has("password") || q.Has("sslpassword") {
+		q.Del("password")
+		q.Del("sslpassword")
+		u.RawQuery = q.Encode()
 	}
 	d.Described = u.Redacted()
 	return nil
+}
+
+// parse refuses what pgx would take but is no URL, such as "host=db user=ada
+// password=…": another database cannot be put into it, nor its password hidden.
+// Nor does the error quote it.
+func parse(given string) (*url.URL, error) {
+	u, err := url.Parse(given)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") || u.Opaque != "" {
+		return nil, errors.New("DATABASE_URL is not a URL: want postgres://user:password@host:5432/database")
+	}
+	return u, nil
 }

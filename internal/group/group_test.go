@@ -486,8 +486,8 @@ func TestAConflictIsTriedAgainAsAWhole(t *testing.T) {
 		{"a row was there before us", ErrConflict, 1, false},
 		{"a serialization failure", state("40001"), 1, false},
 		{"a deadlock", state("40P01"), 1, false},
-		{"four in a row", fmt.Errorf("store: %w", ErrConflict), 4, false},
-		{"five in a row are the end", state("40001"), 5, true},
+		{"as many as are borne", fmt.Errorf("store: %w", ErrConflict), conflictTries - 1, false},
+		{"one more is the end", state("40001"), conflictTries, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

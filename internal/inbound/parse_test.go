@@ -416,7 +416,7 @@ func TestParseRepeatsLittleOfTheInput(t *testing.T) {
 func TestParseSaysWhoSentWhatItRefuses(t *testing.T) {
 	t.Parallel()
 	n, err := parse(typeJSON, []byte(`{"ids":[],"channel_id":"1000000068001","token":" a token "}`), 1)
-	asRefusal(t, err)
+	_ = asRefusal(t, err)
 	if diff := cmp.Diff(Notification{Shape: ShapeNotification, ChannelID: "1000000068001", Token: " a token "}, n); diff != "" {
 		t.Error(diff)
 	}

@@ -65,8 +65,6 @@ func plan(group []Delivery, s stored, modules map[string]bool) []planned {
 	var all []planned
 	for i, d := range group {
 		times := occurrences(d.Events)
-		// All records of a body are compared with what was there before the body.
-		before := map[recordKey]string{}
 		for j, p := range d.Events {
 			e := planned{delivery: i, event: j}
 			key := recordKey{p.Module, p.RecordID}
@@ -74,10 +72,8 @@ func plan(group []Delivery, s stored, modules map[string]bool) []planned {
 			if d.HeaderIDs != nil {
 				id = d.HeaderIDs[j]
 			} else {
-				if _, ok := before[key]; !ok {
-					before[key] = s.newest[key].before(d.Digest)
-				}
-				id = derivedID(d.Notification, p, d.Digest, before[key], times[j])
+				// Other events of this body have its digest: they are not before it.
+				id = derivedID(d.Notification, p, d.Digest, s.newest[key].before(d.Digest), times[j])
 			}
 			e.eventID, e.status, e.reused = s.judge(id, d.Digest)
 			if e.status == "" {

@@ -103,9 +103,7 @@ func (z *Zoho) receive(w http.ResponseWriter, r *http.Request) (*Answer, error) 
 	n, parseErr := parse(contentType, body, MaxRecords)
 	source := SourceZoho
 	if !proven {
-		if parseErr != nil {
-			return nil, unauthorized()
-		}
+		// Also where something is wrong in it: a channel of ours is told what.
 		if source, err = z.proveByChannel(r.Context(), n); err != nil {
 			return nil, err
 		}
@@ -113,7 +111,7 @@ func (z *Zoho) receive(w http.ResponseWriter, r *http.Request) (*Answer, error) 
 	if parseErr != nil {
 		return nil, problemOf(parseErr)
 	}
-	return z.store(r, Delivery{Notification: n, Source: source, Digest: digest(body), ContentType: contentType, Headers: kept(r.Header), Body: body})
+	return z.store(r, Delivery{Notification: n, Source: source, Digest: digest(body), ContentType: storedText(contentType), Headers: kept(r.Header), Body: body})
 }
 
 func (z *Zoho) store(r *http.Request, d Delivery) (*Answer, error) {
@@ -131,7 +129,9 @@ func (z *Zoho) store(r *http.Request, d Delivery) (*Answer, error) {
 	}
 	var accepted int64
 	defer func() { z.counts.Settle(n, accepted) }()
-	events, err := z.ingester.Ingest(r.Context(), d)
+	// Waited for also when the sender has hung up: what is stored then was left out of
+	// the backlog otherwise, and with it more let in than there is room for.
+	events, err := z.ingester.Ingest(context.WithoutCancel(r.Context()), d)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -292,7 +292,7 @@ func kept(h http.Header) json.RawMessage {
 	headers := map[string]string{}
 	for _, name := range []string{"User-Agent", "X-Zoho-Event-Id", "X-Request-Id"} {
 		if value := h.Get(name); value != "" {
-			headers[name] = strings.ToValidUTF8(strings.ReplaceAll(value, "\x00", ""), "\uFFFD")
+			headers[name] = storedText(value)
 		}
 	}
 	encoded, err := json.Marshal(headers)
@@ -300,6 +300,12 @@ func kept(h http.Header) json.RawMessage {
 		return json.RawMessage("{}")
 	}
 	return encoded
+}
+
+// storedText is a header's value as Postgres can keep it: HTTP lets bytes through
+// that are no text.
+func storedText(value string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(value, "\x00", ""), "\uFFFD")
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

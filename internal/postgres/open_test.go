@@ -189,7 +189,8 @@ func TestADatabaseThatAnswersTooEarlyIsRefused(t *testing.T) {
 	if os.Getenv("TEST_DATABASE_URL") != "" {
 		t.Skip("needs the private server, whose fsync is off")
 	}
-	err := postgres.CheckDurable(t.Context(), open(t, dbtest.Empty(t), postgres.Options{}))
+	url := with(t, dbtest.Empty(t), "synchronous_commit", "on") // it is fsync alone that is wrong
+	err := postgres.CheckDurable(t.Context(), open(t, url, postgres.Options{}))
 	if !errors.Is(err, postgres.ErrNotDurable) || !strings.Contains(err.Error(), "fsync is off") {
 		t.Errorf("error %v, want %v", err, postgres.ErrNotDurable)
 	}
