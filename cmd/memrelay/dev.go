@@ -64,7 +64,7 @@ func (devCommand) serve(ctx context.Context, s streams, database *devdb.Database
 		log.Warn("setting has no effect: nothing of this name is known", "name", name)
 	}
 	if err := postgres.Migrate(ctx, cfg.DatabaseURL, log); err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	ln, err := s.listenDev(ctx, cfg.HTTPAddr)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -50,11 +51,11 @@ func start(ctx context.Context, cfg config.Config, log *slog.Logger, ln net.List
 	}
 	a, err := app.New(ctx, cfg, app.Options{Log: log, Version: version, Work: work})
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	defer a.Close()
 	if err := a.CheckDurable(ctx); err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	if ln != nil {
 		log.InfoContext(ctx, "listening", "address", ln.Addr().String(), "version", version, "works", work)
@@ -64,4 +65,13 @@ func start(ctx context.Context, cfg config.Config, log *slog.Logger, ln net.List
 	}
 	log.InfoContext(context.WithoutCancel(ctx), "stopped")
 	return nil
+}
+
+// unlessStopped forgets an error that only says that a stop was asked for while
+// the program was starting.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }

@@ -12,7 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
@@ -219,7 +220,7 @@ func TestDeliverIsNotHeldUpByOneThatHangs(t *testing.T) {
 	id := s.endpoint(t, r.URL)
 	s.told(t, added, 1)
 	s.relay(t)
-	var g errgroup.Group
+	g := together(t)
 	running := s.start(t, id)
 	g.Go(func() error { return s.deliverer.Work(t.Context(), running) })
 	r.next(t)
@@ -252,16 +253,19 @@ func TestDeliverKeepsToItsCap(t *testing.T) {
 	id := s.endpoint(t, r.URL)
 	s.told(t, added, maxInFlight+40)
 	s.relay(t)
-	var g errgroup.Group
+	g := together(t)
 	running := s.start(t, id)
 	g.Go(func() error { return s.deliverer.Work(t.Context(), running) })
 	for range maxInFlight {
 		r.next(t)
 	}
 	// Each that goes makes room for one.
-	for range 20 {
+	for n := range 20 {
 		h.let <- struct{}{}
-		r.next(t)
+		s.until(t, "another one is begun", `SELECT count(*) > $1 FROM deliveries WHERE attempts > 0`, maxInFlight+n)
+		if begun := one[int](t, s, `SELECT count(*) FROM deliveries WHERE attempts > 0`); begun != maxInFlight+n+1 {
+			t.Fatalf("%d are begun after %d have gone, want %d", begun, n+1, maxInFlight+n+1)
+		}
 	}
 	close(h.let)
 	if err := g.Wait(); err != nil {
@@ -334,7 +338,7 @@ func TestDeliveryThatArrivesWhileTheLaneClosesIsNotLost(t *testing.T) {
 	id := s.endpoint(t, r.URL)
 	s.told(t, added, 1)
 	s.relay(t)
-	var g errgroup.Group
+	g := together(t)
 	running := s.start(t, id)
 	g.Go(func() error { return s.deliverer.Work(t.Context(), running) })
 	r.next(t)
@@ -378,8 +382,11 @@ func TestNothingIsLostBetweenRelayAndLane(t *testing.T) {
 	r := subscribe(t)
 	id := s.endpoint(t, r.URL)
 	const webhooks, writers = 500, 4
-	var g errgroup.Group
-	relays := make(chan int64, webhooks)
+	g := together(t)
+	relays, stop := make(chan int64, webhooks), make(chan struct{})
+	noMore, stopAll := sync.OnceFunc(func() { close(relays) }), sync.OnceFunc(func() { close(stop) })
+	t.Cleanup(noMore)
+	t.Cleanup(stopAll)
 	g.Go(func() error {
 		for relay := range relays {
 			if err := s.relayer.Work(t.Context(), relayJob(relay)); err != nil {
@@ -388,7 +395,6 @@ func TestNothingIsLostBetweenRelayAndLane(t *testing.T) {
 		}
 		return nil
 	})
-	stop := make(chan struct{})
 	for range 2 { // two nodes
 		g.Go(func() error { return s.deliverUntil(t, id, stop) })
 	}
@@ -402,10 +408,10 @@ func TestNothingIsLostBetweenRelayAndLane(t *testing.T) {
 			s.until(t, "the lane is closed", `SELECT job_id IS NULL AND wanted > 0 FROM endpoints`)
 		}
 	}
-	close(relays)
+	noMore()
 	s.until(t, "everything is delivered", `SELECT count(*) = $1 AND bool_and(status = 'delivered' AND attempts = 1) FROM deliveries`, webhooks)
 	s.until(t, "the lane is closed", `SELECT job_id IS NULL AND due_at IS NULL AND done = wanted FROM endpoints`)
-	close(stop)
+	stopAll()
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +427,7 @@ func TestNothingIsLostBetweenRelayAndLane(t *testing.T) {
 	}
 }
 
-// deliverUntil does what River does: it takes due jobs, whichever lane they are of.
+// deliverUntil does what River does: it takes due jobs, and puts off those that snooze.
 func (s *station) deliverUntil(t *testing.T, endpointID uuid.UUID, stop <-chan struct{}) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -433,13 +439,23 @@ func (s *station) deliverUntil(t *testing.T, endpointID uuid.UUID, stop <-chan s
 				ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
 			RETURNING id`).Scan(&id)
 		if err == nil {
-			if err := s.deliverer.Work(t.Context(), laneJob(id, endpointID)); err != nil {
-				return fmt.Errorf("deliver: %w", err)
+			err = s.deliverer.Work(t.Context(), laneJob(id, endpointID))
+		}
+		var snooze *rivertype.JobSnoozeError
+		switch {
+		case errors.Is(err, pgx.ErrNoRows): // no job is due
+		case errors.As(err, &snooze):
+			if _, err := s.pool.Exec(t.Context(), `UPDATE river_job SET state = 'available', scheduled_at = now() + $2 WHERE id = $1`, id, snooze.Duration); err != nil {
+				return err
 			}
+		case err != nil:
+			return fmt.Errorf("deliver: %w", err)
 		}
 		select {
 		case <-stop:
 			return nil
+		case <-t.Context().Done():
+			return t.Context().Err()
 		case <-tick.C:
 		}
 	}
@@ -455,7 +471,7 @@ func TestDeliveryCutOffByAStopIsGivenBack(t *testing.T) {
 	s.relay(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	var g errgroup.Group
+	g := together(t)
 	running := s.start(t, id)
 	g.Go(func() error { return s.deliverer.Work(ctx, running) })
 	first := r.next(t)
@@ -624,7 +640,7 @@ func TestCloseLeavesAnothersLaneAlone(t *testing.T) {
 	id := s.endpoint(t, r.URL)
 	s.told(t, added, 1)
 	s.relay(t)
-	var g errgroup.Group
+	g := together(t)
 	late := s.start(t, id)
 	g.Go(func() error { return s.deliverer.Work(t.Context(), late) })
 	r.next(t)

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 )
 
 func settings(url string) Endpoint {
@@ -132,7 +131,7 @@ func TestEndpointThatGoesWhileItsJobRuns(t *testing.T) {
 	id := s.setEnv(t, settings(r.URL))
 	s.told(t, added, 2)
 	s.relay(t)
-	var g errgroup.Group
+	g := together(t)
 	running := s.start(t, id)
 	g.Go(func() error { return s.deliverer.Work(t.Context(), running) })
 	r.next(t)
@@ -309,7 +308,7 @@ func TestRetryLocksTheEndpointFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	delivery := one[int64](t, s, `SELECT id FROM deliveries`)
-	var g errgroup.Group
+	g := together(t)
 	g.Go(func() error { return s.retry(t, delivery) })
 	s.untilWaiting(t, 1)
 	if _, err := holder.Exec(t.Context(), `SELECT FROM deliveries FOR UPDATE NOWAIT`); err != nil {

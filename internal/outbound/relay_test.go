@@ -5,13 +5,13 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/job"
@@ -156,12 +156,14 @@ func TestTwoRelaysAtOnceMakeNoDouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(other.Close)
-	relays := make(chan int64)
-	g, ctx := errgroup.WithContext(t.Context())
+	g := together(t)
+	relays := make(chan int64, 40)
+	noMore := sync.OnceFunc(func() { close(relays) })
+	t.Cleanup(noMore)
 	for _, relayer := range []*Relayer{s.relayer, NewRelayer(other, s.jobs)} {
 		g.Go(func() error {
 			for id := range relays {
-				if err := relayer.Work(ctx, relayJob(id)); err != nil {
+				if err := relayer.Work(t.Context(), relayJob(id)); err != nil {
 					return err
 				}
 			}
@@ -170,12 +172,9 @@ func TestTwoRelaysAtOnceMakeNoDouble(t *testing.T) {
 	}
 	for range 40 {
 		s.told(t, added, 15)
-		select {
-		case relays <- s.running(t, job.Relay{}):
-		case <-ctx.Done():
-		}
+		relays <- s.running(t, job.Relay{})
 	}
-	close(relays)
+	noMore()
 	if err := g.Wait(); err != nil {
 		t.Fatalf("a relay returned: %v", err)
 	}
@@ -208,7 +207,7 @@ func TestSecondRelayWaitsForTheFirst(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), `SELECT FROM endpoints FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	var g errgroup.Group
+	g := together(t)
 	for i, relay := range jobs {
 		g.Go(func() error { return s.relayer.Work(t.Context(), relayJob(relay)) })
 		s.untilWaiting(t, i+1)

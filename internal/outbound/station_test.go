@@ -21,6 +21,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
@@ -334,6 +335,15 @@ func (s *station) picture(t *testing.T) []string {
 		UNION ALL SELECT 'job ' || to_jsonb(j)::text FROM river_job j
 		UNION ALL SELECT 'counter ' || to_jsonb(c)::text FROM counters c
 		ORDER BY 1`)
+}
+
+// together is for what runs beside the test: the test waits for it also when it
+// fails, and by then its context has ended.
+func together(t *testing.T) *errgroup.Group {
+	t.Helper()
+	g := &errgroup.Group{}
+	t.Cleanup(func() { _ = g.Wait() }) // whoever wants the error has asked before
+	return g
 }
 
 // until waits until the query says true: the truth is in the database, and
