@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -199,10 +200,7 @@ var errGone = errors.New("the endpoint answered 410 Gone")
 // deliver makes one attempt and records its outcome. An attempt that our own end
 // cut off is nobody's fault: the delivery is given back as it was.
 func (d *Deliverer) deliver(ctx context.Context, endpoint db.Endpoint, delivery db.LeaseDeliveriesRow) error {
-	outcome := d.poster.post(ctx, request{
-		URL: endpoint.URL, ID: delivery.OutboxID.String(), Body: delivery.Payload,
-		Timeout: endpoint.Timeout, Credentials: d.credentials(endpoint.Name),
-	})
+	outcome := d.attempt(ctx, endpoint, delivery)
 	d.log.InfoContext(ctx, "delivery attempted", "delivery_id", delivery.ID, "webhook_id", delivery.OutboxID, "endpoint", endpoint.Name,
 		"attempt", delivery.Attempts, "status", outcome.StatusCode, "error_class", outcome.ErrorClass, "duration_ms", outcome.Total.Milliseconds())
 	// An answer that came in the moment of our end is an answer all the same.
@@ -221,6 +219,23 @@ func (d *Deliverer) deliver(ctx context.Context, endpoint db.Endpoint, delivery 
 		return errGone
 	}
 	return nil
+}
+
+// attempt makes one attempt. A panic is its failure: River catches those of a
+// job, but not of a goroutine that the job has started, which would end the
+// program, and the next one that tries this delivery.
+func (d *Deliverer) attempt(ctx context.Context, endpoint db.Endpoint, delivery db.LeaseDeliveriesRow) (o outcome) {
+	began := d.poster.now()
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.ErrorContext(ctx, "panic in an attempt", "delivery_id", delivery.ID, "panic", p, "stack", string(debug.Stack()))
+			o = outcome{StartedAt: began, ErrorClass: ClassOther, Error: "panic in the attempt; the log has it", Verdict: verdictRetry, Total: d.poster.now().Sub(began)}
+		}
+	}()
+	return d.poster.post(ctx, request{
+		URL: endpoint.URL, ID: delivery.OutboxID.String(), Body: delivery.Payload,
+		Timeout: endpoint.Timeout, Credentials: d.credentials(endpoint.Name),
+	})
 }
 
 // cancel ends the open deliveries of an endpoint that is gone, a slice at a time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -526,6 +527,31 @@ func TestAnswerInTheMomentOfAStopIsRecorded(t *testing.T) {
 			s.wantAttempts(t, id, fmt.Sprintf("1: %d", code))
 		})
 	}
+}
+
+// A panic of one attempt would end the program, and the next that tries it.
+func TestPanicOfAnAttemptIsItsFailure(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	r := subscribe(t)
+	loopback := loopbackTransport(t)
+	d := s.delivererThrough(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+		if body, _ := io.ReadAll(req.Body); string(body) == payload(added, 1) {
+			panic("poisoned")
+		}
+		req.Body, _ = req.GetBody()
+		return loopback.RoundTrip(req)
+	}))
+	id := s.endpoint(t, r.URL)
+	s.told(t, added, 3)
+	s.relay(t)
+	if err := d.Work(t.Context(), s.start(t, id)); err != nil {
+		t.Fatal(err)
+	}
+	const delivered = "delivered after 1 attempts, 0 failed"
+	s.wantOutcomes(t, id, delivered, "retrying after 1 attempts, 1 failed: panic in the attempt; the log has it", delivered)
+	s.wantAttempts(t, id, "1: 204", "1: other", "1: 204")
+	s.wantLane(t, id, "1 of 2 done, due next, job available then")
 }
 
 // A killed worker leaves its leases and its job behind. Nothing is sent twice
