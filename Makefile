@@ -56,6 +56,10 @@ verify: ## check that what is generated, numbered and formatted is in step
 	go tool sqlc diff
 	go test ./migrations -run RiverSchema
 
+.PHONY: bench
+bench: ## measure the door and the walk beside Postgres itself, for a minute
+	go run ./internal/bench -seconds 5 -rounds 3
+
 .PHONY: build
 build: ## build the program into bin/memrelay
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/memrelay ./cmd/memrelay

@@ -62,6 +62,7 @@ type App struct {
 	counts   *counter.Set
 	ingester *inbound.Ingester
 	health   *health.Health
+	outside  http.RoundTripper // to the endpoints, past the guard
 }
 
 // New opens the database and builds every part. It refuses a database whose
@@ -167,11 +168,12 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 		}
 		return outbound.Credentials{Token: a.cfg.Outbound.Token, Secret: a.cfg.Outbound.Secret}
 	}
+	a.outside = a.guard().Transport()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce))
 	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, process.Payloads{}, a.counts, retry, sender, a.o.Now, a.log))
 	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs))
-	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.guard().Transport(), a.o.Version, credentials,
+	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.outside, a.o.Version, credentials,
 		a.cfg.Outbound.Timeout, a.o.Now, a.log))
 	return workers
 }
@@ -182,6 +184,10 @@ func (a *App) guard() *outbound.Guard {
 
 // Close releases connections. Run must have returned.
 func (a *App) Close() {
+	// Kept connections to endpoints would stay for as long as they may be idle.
+	if idle, ok := a.outside.(interface{ CloseIdleConnections() }); ok {
+		idle.CloseIdleConnections()
+	}
 	if a.river != nil {
 		a.river.Close()
 	}

@@ -194,8 +194,6 @@ func TestStopLeavesNoGoroutine(t *testing.T) {
 		p.stop()
 	})
 	http.DefaultClient.CloseIdleConnections() // the test's own
-	// Connections to receivers are kept for half a minute, unless the receiver hangs up.
-	receiver.CloseClientConnections()
 	if err := waitUntil(t.Context(), func() bool { return runtime.NumGoroutine() <= before }); err != nil {
 		stacks := make([]byte, 1<<20)
 		t.Errorf("%d goroutines before and %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
