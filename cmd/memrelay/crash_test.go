@@ -107,6 +107,9 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 func startPostgres(t *testing.T, dir string) *localpg.Server {
 	t.Helper()
 	s, err := localpg.Start(t.Context(), localpg.Options{Dir: filepath.Join(dir, "pg"), OwnGroup: true})
+	if errors.Is(err, localpg.ErrNoBinaries) {
+		t.Skip("needs initdb and postgres, which this machine does not have: a container cannot be crashed like this")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
