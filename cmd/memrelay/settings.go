@@ -14,6 +14,7 @@ import (
 
 	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/outbound"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/telemetry"
 )
@@ -63,7 +64,7 @@ func (s streams) withAdmin(ctx context.Context, do func(*admin.Admin, admin.Acto
 		if err != nil {
 			return fmt.Errorf("build the job client: %w", err)
 		}
-		return do(admin.New(pool, jobs), admin.Actor{Name: "command line, " + account()})
+		return do(admin.New(pool, jobs, outbound.Retry), admin.Actor{Name: "command line, " + account()})
 	})
 }
 

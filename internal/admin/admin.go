@@ -20,7 +20,6 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
-	"github.com/memrelay/memrelay/internal/outbound"
 )
 
 // Errors that callers branch on.
@@ -38,13 +37,18 @@ var (
 
 // Admin acts for operators.
 type Admin struct {
-	pool *pgxpool.Pool
-	jobs lane.Inserter
+	pool  *pgxpool.Pool
+	jobs  lane.Inserter
+	retry RetryDelivery
 }
 
+// RetryDelivery opens a dead delivery again, in tx, and wakes its endpoint:
+// outbound knows how. It returns pgx.ErrNoRows when the delivery is not dead.
+type RetryDelivery func(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, deliveryID int64) error
+
 // New makes an Admin. jobs may be a client that works none.
-func New(pool *pgxpool.Pool, jobs lane.Inserter) *Admin {
-	return &Admin{pool: pool, jobs: jobs}
+func New(pool *pgxpool.Pool, jobs lane.Inserter, retry RetryDelivery) *Admin {
+	return &Admin{pool: pool, jobs: jobs, retry: retry}
 }
 
 // Actor is who did something, and in which request.
@@ -136,7 +140,7 @@ func (a *Admin) RetryDead(ctx context.Context, who Actor, l Letter) error {
 		var err error
 		if l.Kind == "event" {
 			err = a.reset(ctx, tx, l.ID, uuid.Must(uuid.NewV7()), true)
-		} else if err = outbound.Retry(ctx, tx, a.jobs, l.ID); errors.Is(err, pgx.ErrNoRows) {
+		} else if err = a.retry(ctx, tx, a.jobs, l.ID); errors.Is(err, pgx.ErrNoRows) {
 			err = fmt.Errorf("%s %w", l, ErrNotDead)
 		}
 		if err != nil {

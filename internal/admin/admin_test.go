@@ -20,6 +20,7 @@ import (
 	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
+	"github.com/memrelay/memrelay/internal/outbound"
 )
 
 var ada = admin.Actor{Name: "ada", RequestID: "request-7"}
@@ -37,7 +38,7 @@ func newOffice(t *testing.T) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &office{pool: pool, admin: admin.New(pool, jobs)}
+	return &office{pool: pool, admin: admin.New(pool, jobs, outbound.Retry)}
 }
 
 // event stores an event of that status with its body, counted as it would be.
