@@ -103,47 +103,6 @@ func (q *Queries) GetEndpoint(ctx context.Context, id uuid.UUID) (Endpoint, erro
 	return i, err
 }
 
-const listEndpoints = `-- name: ListEndpoints :many
-SELECT id, name, url, events, timeout, max_attempts, retry_delay, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at FROM endpoints WHERE deleted_at IS NULL ORDER BY name
-`
-
-func (q *Queries) ListEndpoints(ctx context.Context) ([]Endpoint, error) {
-	rows, err := q.db.Query(ctx, listEndpoints)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Endpoint{}
-	for rows.Next() {
-		var i Endpoint
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.URL,
-			&i.Events,
-			&i.Timeout,
-			&i.MaxAttempts,
-			&i.RetryDelay,
-			&i.Status,
-			&i.StatusReason,
-			&i.Wanted,
-			&i.Done,
-			&i.DueAt,
-			&i.JobID,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.DeletedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listWantedEvents = `-- name: ListWantedEvents :many
 SELECT DISTINCT unnest(events)::text FROM endpoints WHERE deleted_at IS NULL
 `

@@ -561,12 +561,12 @@ const markEventsFailed = `-- name: MarkEventsFailed :many
 UPDATE events e
 SET failures = e.failures + 1,
     last_error = n.error,
-    status = CASE WHEN e.failures + 1 >= $1::int OR n.final THEN 'dead' ELSE 'retrying' END,
-    retry_at = CASE WHEN e.failures + 1 >= $1::int OR n.final THEN NULL
+    status = CASE WHEN e.failures + 1 >= $1::int THEN 'dead' ELSE 'retrying' END,
+    retry_at = CASE WHEN e.failures + 1 >= $1::int THEN NULL
                     ELSE now() + n.delay_ms * interval '1 millisecond' END,
-    processed_at = CASE WHEN e.failures + 1 >= $1::int OR n.final THEN now() END
+    processed_at = CASE WHEN e.failures + 1 >= $1::int THEN now() END
 FROM (SELECT unnest($2::bigint[]) AS id, unnest($3::text[]) AS error,
-             unnest($4::bigint[]) AS delay_ms, unnest($5::boolean[]) AS final) AS n
+             unnest($4::bigint[]) AS delay_ms) AS n
 WHERE e.id = n.id AND e.status IN ('received', 'routed', 'retrying')
 RETURNING e.id, e.status, e.retry_at
 `
@@ -576,7 +576,6 @@ type MarkEventsFailedParams struct {
 	Ids         []int64  `json:"ids"`
 	Errors      []string `json:"errors"`
 	DelaysMs    []int64  `json:"delays_ms"`
-	Finals      []bool   `json:"finals"`
 }
 
 type MarkEventsFailedRow struct {
@@ -593,7 +592,6 @@ func (q *Queries) MarkEventsFailed(ctx context.Context, arg MarkEventsFailedPara
 		arg.Ids,
 		arg.Errors,
 		arg.DelaysMs,
-		arg.Finals,
 	)
 	if err != nil {
 		return nil, err

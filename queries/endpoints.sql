@@ -14,9 +14,6 @@ RETURNING id;
 -- DeleteEndpoint marks the endpoint of this name as gone and wakes its lane, which cancels what is open.
 UPDATE endpoints SET deleted_at = now(), updated_at = now() WHERE name = @name AND deleted_at IS NULL RETURNING id;
 
--- name: ListEndpoints :many
-SELECT * FROM endpoints WHERE deleted_at IS NULL ORDER BY name;
-
 -- name: GetEndpoint :one
 SELECT * FROM endpoints WHERE id = @id;
 

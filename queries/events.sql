@@ -107,12 +107,12 @@ WHERE id = ANY (@ids::bigint[]) AND status IN ('routed', 'retrying');
 UPDATE events e
 SET failures = e.failures + 1,
     last_error = n.error,
-    status = CASE WHEN e.failures + 1 >= @max_failures::int OR n.final THEN 'dead' ELSE 'retrying' END,
-    retry_at = CASE WHEN e.failures + 1 >= @max_failures::int OR n.final THEN NULL
+    status = CASE WHEN e.failures + 1 >= @max_failures::int THEN 'dead' ELSE 'retrying' END,
+    retry_at = CASE WHEN e.failures + 1 >= @max_failures::int THEN NULL
                     ELSE now() + n.delay_ms * interval '1 millisecond' END,
-    processed_at = CASE WHEN e.failures + 1 >= @max_failures::int OR n.final THEN now() END
+    processed_at = CASE WHEN e.failures + 1 >= @max_failures::int THEN now() END
 FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@errors::text[]) AS error,
-             unnest(@delays_ms::bigint[]) AS delay_ms, unnest(@finals::boolean[]) AS final) AS n
+             unnest(@delays_ms::bigint[]) AS delay_ms) AS n
 WHERE e.id = n.id AND e.status IN ('received', 'routed', 'retrying')
 RETURNING e.id, e.status, e.retry_at;
 

@@ -170,9 +170,9 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	}
 	a.outside = a.guard().Transport()
 	workers := river.NewWorkers()
-	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce))
+	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, a.log))
 	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, process.Payloads{}, a.counts, retry, sender, a.o.Now, a.log))
-	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs))
+	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
 	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.outside, a.o.Version, credentials,
 		a.cfg.Outbound.Timeout, a.o.Now, a.log))
 	return workers

@@ -180,8 +180,6 @@ func eventually(t *testing.T, p *program, path string, ok func(map[string]any) b
 }
 
 // TestStopLeavesNoGoroutine runs alone, for it counts those of the whole process.
-//
-//nolint:paralleltest // see above
 func TestStopLeavesNoGoroutine(t *testing.T) {
 	receiver, url := newReceiver(t), dbtest.URL(t) // the tests' server has goroutines, too
 	before := runtime.NumGoroutine()

@@ -134,8 +134,9 @@ func (s *Set) Refuse(name Name) {
 
 // Reserve makes room for n events in the backlog and reports whether there was
 // room below limit; whoever got it calls Settle. When nothing waits there is room
-// for any number: a body greater than the limit would otherwise never be taken. The answer is exact on one node;
-// on several, others may have stored more for up to a second.
+// for any number: a body greater than the limit would otherwise never be taken.
+// The answer is exact on one node; on several, others may have stored more for up
+// to a second.
 func (s *Set) Reserve(n, limit int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

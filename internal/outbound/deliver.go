@@ -92,17 +92,18 @@ func (d *Deliverer) Work(ctx context.Context, j *river.Job[job.DeliverEndpoint])
 		err = d.close(ctx, endpoint, j.ID)
 	}
 	// What is leased comes back by itself; nothing here is a delivery's fault.
-	return endOf(ctx, err)
+	return endOf(ctx, d.log, err, "endpoint_id", j.Args.EndpointID)
 }
 
 // endOf is what a job returns that nobody's fault has kept from its end: the
 // program's stop as it is, for River gives the job back at once, and anything
-// else as a wait that costs no attempt.
-func endOf(ctx context.Context, err error) error {
+// else as a wait that costs no attempt and that nothing but the log explains.
+func endOf(ctx context.Context, log *slog.Logger, err error, attrs ...any) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case err != nil:
+		log.WarnContext(ctx, "job waits for the world", append(attrs, "error", err)...)
 		return river.JobSnooze(time.Second)
 	}
 	return nil
@@ -120,7 +121,7 @@ func (d *Deliverer) notTaken(ctx context.Context, j *river.Job[job.DeliverEndpoi
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
 	case err != nil:
-		return river.JobSnooze(time.Second)
+		return endOf(ctx, d.log, err, "endpoint_id", j.Args.EndpointID)
 	case endpoint.JobID == nil || *endpoint.JobID != j.ID || endpoint.DueAt == nil:
 		return nil
 	}

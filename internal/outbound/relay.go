@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -25,11 +26,12 @@ type Relayer struct {
 	river.WorkerDefaults[job.Relay]
 	pool *pgxpool.Pool
 	jobs lane.Inserter
+	log  *slog.Logger
 }
 
 // NewRelayer makes a Relayer.
-func NewRelayer(pool *pgxpool.Pool, jobs lane.Inserter) *Relayer {
-	return &Relayer{pool: pool, jobs: jobs}
+func NewRelayer(pool *pgxpool.Pool, jobs lane.Inserter, log *slog.Logger) *Relayer {
+	return &Relayer{pool: pool, jobs: jobs, log: log}
 }
 
 // Work relays whatever waits, whichever job it came with. It finds nothing when
@@ -40,7 +42,7 @@ func (r *Relayer) Work(ctx context.Context, j *river.Job[job.Relay]) error {
 		if err != nil {
 			// There is no fault of a webhook here that could be told from the
 			// database's: nothing is counted, and the outbox waits.
-			return endOf(ctx, err)
+			return endOf(ctx, r.log, err)
 		}
 		if n < relayRows {
 			return nil

@@ -52,7 +52,7 @@ func newStation(t *testing.T) *station {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &station{pool: pool, jobs: jobs, relayer: NewRelayer(pool, jobs)}
+	s := &station{pool: pool, jobs: jobs, relayer: NewRelayer(pool, jobs, slog.New(slog.NewTextHandler(t.Output(), nil)))}
 	s.deliverer = s.delivererThrough(t, loopbackTransport(t))
 	return s
 }

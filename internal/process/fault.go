@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -85,6 +86,13 @@ func pause() error {
 	return river.JobSnooze(time.Second + time.Duration(rand.Int64N(int64(2*time.Second))))
 }
 
+// wait is what a job returns that the world keeps from its end. Nothing else says
+// why: the job is neither failed nor retried, and nobody's row tells.
+func wait(ctx context.Context, log *slog.Logger, err error, attrs ...any) error {
+	log.WarnContext(ctx, "job waits for the world", append(attrs, "error", err)...)
+	return pause()
+}
+
 // ended is what a job returns whose context has ended. The time of an attempt is
 // up when the world is slow, which costs none; when the program stops, River
 // gives the job back at once as it was.
@@ -99,7 +107,6 @@ func ended(ctx context.Context) error {
 type failure struct {
 	eventID  int64
 	failures int // before this one
-	final    bool
 	err      error
 }
 
@@ -115,7 +122,6 @@ func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []fail
 		params.Ids = append(params.Ids, f.eventID)
 		params.Errors = append(params.Errors, reason(f.err))
 		params.DelaysMs = append(params.DelaysMs, retry.after(f.failures+1).Milliseconds())
-		params.Finals = append(params.Finals, f.final)
 	}
 	rows, err := q.MarkEventsFailed(ctx, params)
 	if err != nil {

@@ -1,10 +1,12 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -115,5 +117,18 @@ func TestReason(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Neither the job nor any row says why it waits: only the log does.
+func TestAJobThatWaitsForTheWorldSaysWhy(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	err := wait(t.Context(), slog.New(slog.NewTextHandler(&said, nil)), errors.New("no connection"), "event_id", 7)
+	if !isSnooze(err) {
+		t.Errorf("the job returned %v, want a snooze", err)
+	}
+	if line := said.String(); !strings.Contains(line, `level=WARN`) || !strings.Contains(line, `event_id=7 error="no connection"`) {
+		t.Errorf("the log says %q", line)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -28,6 +29,7 @@ type Router struct {
 	counts   *counter.Set
 	retry    Retry
 	debounce time.Duration
+	log      *slog.Logger
 	commits  *group.Committer[arrival, bool] // answers whether it routed the event
 }
 
@@ -39,8 +41,8 @@ type arrival struct {
 
 // NewRouter makes a Router. debounce is how long an account's update that touches
 // no critical field waits for further ones.
-func NewRouter(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, retry Retry, debounce time.Duration) *Router {
-	r := &Router{pool: pool, jobs: jobs, counts: counts, retry: retry, debounce: debounce}
+func NewRouter(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, retry Retry, debounce time.Duration, log *slog.Logger) *Router {
+	r := &Router{pool: pool, jobs: jobs, counts: counts, retry: retry, debounce: debounce, log: log}
 	r.commits = group.New(pool, r.route, nil, group.Options{})
 	return r
 }
@@ -64,14 +66,14 @@ func (r *Router) Work(ctx context.Context, j *river.Job[job.ProcessEvent]) error
 	case ofEvent:
 	case ofUnknown:
 		if time.Since(j.CreatedAt) < r.retry.GiveUpAfter {
-			return pause()
+			return wait(ctx, r.log, err, "event_id", j.Args.EventID)
 		}
 	default:
-		return pause()
+		return wait(ctx, r.log, err, "event_id", j.Args.EventID)
 	}
 	dead, markErr := r.mark(ctx, j.Args.EventID, err)
 	if markErr != nil {
-		return pause()
+		return wait(ctx, r.log, markErr, "event_id", j.Args.EventID)
 	}
 	if dead && j.Attempt < j.MaxAttempts {
 		// Earlier attempts were another job's. River would go on trying.

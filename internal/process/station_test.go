@@ -69,7 +69,7 @@ func stationOn(t *testing.T, pool *pgxpool.Pool, source Source) *station {
 	sender := Sender{Source: "memrelay", BotVersion: "1.2.3"}
 	return &station{
 		pool: pool, jobs: jobs,
-		router: NewRouter(pool, jobs, counts, testRetry(), testDebounce),
+		router: NewRouter(pool, jobs, counts, testRetry(), testDebounce, slog.New(slog.NewTextHandler(t.Output(), nil))),
 		syncer: NewSyncer(pool, jobs, source, counts, testRetry(), sender, time.Now, log),
 	}
 }

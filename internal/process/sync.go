@@ -77,7 +77,7 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 	case ctx.Err() != nil:
 		return ended(ctx)
 	case err != nil:
-		return pause()
+		return wait(ctx, s.log, err, "account_id", c.accountID)
 	case !work.mine:
 		return nil
 	case !work.notYet.IsZero():
@@ -92,8 +92,7 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 		return ended(ctx)
 	}
 	if err != nil {
-		s.log.WarnContext(ctx, "account not synced, tried again", "account_id", c.accountID, "error", err)
-		return pause()
+		return wait(ctx, s.log, err, "account_id", c.accountID)
 	}
 
 	err = s.store(ctx, synced{claim: c, upTo: work.upTo, cut: work.cut, observations: observations}, work.events)
@@ -120,7 +119,7 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 	case ctx.Err() != nil:
 		return ended(ctx)
 	case s.blame(err, events) == ofWorld:
-		return pause()
+		return wait(ctx, s.log, err, "account_id", u.accountID)
 	}
 	last := synced{claim: u.claim, upTo: u.upTo, cut: u.cut, failures: whole.failures}
 	for i, e := range events {
@@ -134,7 +133,7 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 			return ended(ctx)
 		case err == nil:
 		case s.blame(err, events[i:i+1]) == ofWorld:
-			return pause()
+			return wait(ctx, s.log, err, "account_id", u.accountID)
 		default:
 			last.failures = append(last.failures, failure{eventID: e.ID, failures: e.Failures, err: err})
 		}
@@ -145,7 +144,7 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 	case ctx.Err() != nil:
 		return ended(ctx)
 	default:
-		return pause()
+		return wait(ctx, s.log, err, "account_id", u.accountID)
 	}
 }
 
