@@ -188,7 +188,7 @@ func alone(ctx context.Context, db *sql.DB, do func() error) (err error) {
 		return fmt.Errorf("connect for the migration lock: %w", err)
 	}
 	// The lock is the session's: one that cannot be given back ends with it.
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := locker.SessionLock(ctx, conn); err != nil {
 		return fmt.Errorf("wait for the migration lock: %w", err)
 	}
