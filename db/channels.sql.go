@@ -10,20 +10,21 @@ import (
 )
 
 const getChannel = `-- name: GetChannel :one
-SELECT source, token_hash, CASE WHEN previous_until > now() THEN previous_token_hash END::bytea AS previous_token_hash
-FROM channels WHERE channel_id = $1
+SELECT c.source,
+       coalesce((SELECT array_agg(t.token_hash) FROM channel_tokens t
+                 WHERE t.channel_id = c.channel_id AND (t.until IS NULL OR t.until > now())), '{}')::bytea[] AS token_hashes
+FROM channels c WHERE c.channel_id = $1
 `
 
 type GetChannelRow struct {
-	Source            string `json:"source"`
-	TokenHash         []byte `json:"token_hash"`
-	PreviousTokenHash []byte `json:"previous_token_hash"`
+	Source      string   `json:"source"`
+	TokenHashes [][]byte `json:"token_hashes"`
 }
 
 // GetChannel returns the hashes of the tokens that a channel's notifications may carry.
 func (q *Queries) GetChannel(ctx context.Context, channelID string) (GetChannelRow, error) {
 	row := q.db.QueryRow(ctx, getChannel, channelID)
 	var i GetChannelRow
-	err := row.Scan(&i.Source, &i.TokenHash, &i.PreviousTokenHash)
+	err := row.Scan(&i.Source, &i.TokenHashes)
 	return i, err
 }

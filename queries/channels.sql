@@ -1,4 +1,6 @@
 -- name: GetChannel :one
 -- GetChannel returns the hashes of the tokens that a channel's notifications may carry.
-SELECT source, token_hash, CASE WHEN previous_until > now() THEN previous_token_hash END::bytea AS previous_token_hash
-FROM channels WHERE channel_id = @channel_id;
+SELECT c.source,
+       coalesce((SELECT array_agg(t.token_hash) FROM channel_tokens t
+                 WHERE t.channel_id = c.channel_id AND (t.until IS NULL OR t.until > now())), '{}')::bytea[] AS token_hashes
+FROM channels c WHERE c.channel_id = @channel_id;

@@ -20,6 +20,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/memrelay/memrelay/internal/memory"
+	"github.com/memrelay/memrelay/internal/zoho"
 )
 
 // Config is everything that can be set. Numbers of time written bare are
@@ -51,6 +52,52 @@ type Config struct {
 	OutboundPorts []uint16 `env:"OUTBOUND_PORTS"`
 	// ZohoModules are worked; events of others are kept as ignored.
 	ZohoModules []string `env:"ZOHO_MODULES" envDefault:"Accounts,Contacts,Deals,Tasks,Notes,Activities,Events,Calls,Meetings"`
+	// Zoho is the account that records are read from. Without credentials records
+	// are made of what the webhooks carry.
+	Zoho Zoho `envPrefix:"ZOHO_"`
+	Sync Sync `envPrefix:"SYNC_"`
+	// Keys seal what is secret and kept in the database: the first seals, all open.
+	// Any text of at least 16 characters; `memrelay secret` makes one.
+	Keys []string `env:"MEMRELAY_KEY"`
+}
+
+// Zoho says how to reach Zoho CRM.
+type Zoho struct {
+	// DataCenter is where the account lives: us, eu, in, au, jp, cn, ca or sa.
+	DataCenter string `env:"DATA_CENTER" envDefault:"us"`
+	// Edition is production, sandbox or developer.
+	Edition string `env:"EDITION" envDefault:"production"`
+	// ClientID and ClientSecret are those of a client registered at Zoho.
+	ClientID     string `env:"CLIENT_ID"`
+	ClientSecret string `env:"CLIENT_SECRET"`
+	// RefreshToken is the authorisation; none: the one that `memrelay zoho connect` stored.
+	RefreshToken string `env:"REFRESH_TOKEN"`
+	// APIURL and AccountsURL are asked instead of those of the data centre.
+	APIURL      string `env:"API_URL"`
+	AccountsURL string `env:"ACCOUNTS_URL"`
+	// Fields are what is read of a module, as "Contacts=Last_Name,Email;Deals=Stage";
+	// "Contacts=+Shoe_Size" is the default and that. At most 50 of a module.
+	Fields map[string]FieldList `env:"FIELDS"`
+}
+
+// FieldList are the fields that are read of a module.
+type FieldList struct {
+	Names  []string
+	Beside bool // they come beside the default ones, and not instead
+}
+
+// Connected reports whether there are credentials to ask Zoho with.
+func (z Zoho) Connected() bool { return z.ClientID != "" && z.ClientSecret != "" }
+
+// Sync says when Zoho is held against what is known.
+type Sync struct {
+	// IncrementalEvery is how often what changed is looked at; off: never. Each run
+	// costs a few API calls per module.
+	IncrementalEvery time.Duration `env:"INCREMENTAL_EVERY" envDefault:"1h"`
+	// FullAt is when everything is, as hours and minutes of a day; off: never.
+	FullAt string `env:"FULL_AT" envDefault:"02:00"`
+	// Timezone is whose clock FullAt is read from, as Europe/Berlin.
+	Timezone string `env:"TIMEZONE" envDefault:"UTC"`
 }
 
 // Inbound is what comes in.
@@ -74,6 +121,32 @@ type Inbound struct {
 	Debounce time.Duration `env:"DEBOUNCE" envDefault:"2s"`
 	// GiveUpAfter is how long a fault that nobody can classify is taken for the world's.
 	GiveUpAfter time.Duration `env:"GIVE_UP_AFTER" envDefault:"24h"`
+	// BaseURL is where Zoho reaches this program from outside, as
+	// https://relay.example.com; none: channels are registered by hand alone.
+	BaseURL string `env:"BASE_URL"`
+	// BatchSize is how many records are worth one call to Zoho while other calls are
+	// under way; BatchTimeout is how long the first of them waits for that. When
+	// nothing is under way nobody waits.
+	BatchSize    int           `env:"BATCH_SIZE" envDefault:"10"`
+	BatchTimeout time.Duration `env:"BATCH_TIMEOUT" envDefault:"5"`
+	// NumWorkers bounds the calls to Zoho at one time of one node; Zoho's smallest
+	// edition allows 5 in all.
+	NumWorkers int `env:"NUM_WORKERS" envDefault:"3"`
+	// Products are the secrets of Zoho's products that sign their webhooks.
+	Products Products
+}
+
+// Products are the secrets by which webhooks of Zoho's other products are
+// verified; a product without one is closed.
+type Products struct {
+	// Payments is the signing key that Zoho Payments shows.
+	Payments string `env:"PAYMENTS_SECRET"`
+	// Billing is the secret set with the webhook in Billing, Books or Inventory.
+	Billing string `env:"BILLING_SECRET"`
+	// Sign is the secret set with the webhook in Zoho Sign.
+	Sign string `env:"SIGN_SECRET"`
+	// Mail is what Zoho Mail hands over in X-Hook-Secret.
+	Mail string `env:"MAIL_SECRET"`
 }
 
 // Outbound is the endpoint named env.
@@ -116,8 +189,9 @@ func FromEnv(environ []string) (c Config, unknown []string, err error) {
 			reflect.TypeFor[time.Duration](): func(v string) (any, error) { return parseDuration(v) },
 			// Of the whole lists: the library would read what stands between the commas
 			// by itself, spaces included.
-			reflect.TypeFor[[]netip.Prefix](): func(v string) (any, error) { return parseList(v, parsePrefix) },
-			reflect.TypeFor[[]uint16]():       func(v string) (any, error) { return parseList(v, parsePort) },
+			reflect.TypeFor[[]netip.Prefix]():       func(v string) (any, error) { return parseList(v, parsePrefix) },
+			reflect.TypeFor[[]uint16]():             func(v string) (any, error) { return parseList(v, parsePort) },
+			reflect.TypeFor[map[string]FieldList](): func(v string) (any, error) { return parseFields(v) },
 		},
 	})
 	var problems []error
@@ -181,7 +255,7 @@ func (c *Config) expand() {
 		}
 		return out
 	}
-	c.Inbound.Secrets, c.ZohoModules = trim(c.Inbound.Secrets), trim(c.ZohoModules)
+	c.Inbound.Secrets, c.ZohoModules, c.Keys = trim(c.Inbound.Secrets), trim(c.ZohoModules), trim(c.Keys)
 	c.Outbound.Events = append([]string{}, trim(c.Outbound.Events)...)
 	switch strings.ToLower(strings.Join(c.Outbound.Events, ",")) {
 	case "all":
@@ -208,6 +282,56 @@ func (c Config) check() []error {
 	}
 	problems = append(problems, c.Inbound.check()...)
 	problems = append(problems, c.Outbound.check()...)
+	problems = append(problems, c.Zoho.check()...)
+	problems = append(problems, c.Sync.check()...)
+	for _, key := range c.Keys {
+		if len(key) < 16 {
+			bad("MEMRELAY_KEY: want keys of at least 16 characters (`memrelay secret` makes one)")
+			break
+		}
+	}
+	return problems
+}
+
+func (z Zoho) check() []error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if !slices.Contains(zoho.DataCenters(), z.DataCenter) {
+		bad("ZOHO_DATA_CENTER: want one of %s", strings.Join(zoho.DataCenters(), " "))
+	}
+	if z.Edition != "production" && z.Edition != "sandbox" && z.Edition != "developer" {
+		bad("ZOHO_EDITION: want production, sandbox or developer")
+	}
+	if (z.ClientID == "") != (z.ClientSecret == "") {
+		bad("ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET come together")
+	}
+	if z.RefreshToken != "" && !z.Connected() {
+		bad("ZOHO_REFRESH_TOKEN: ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET are required with it")
+	}
+	for name, text := range map[string]string{"ZOHO_API_URL": z.APIURL, "ZOHO_ACCOUNTS_URL": z.AccountsURL} {
+		if text == "" {
+			continue
+		}
+		if u, err := url.Parse(text); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			bad("%s: want an http or https URL", name)
+		}
+	}
+	return problems
+}
+
+func (s Sync) check() []error {
+	var problems []error
+	if s.IncrementalEvery < 0 || (s.IncrementalEvery > 0 && s.IncrementalEvery < time.Minute) {
+		problems = append(problems, errors.New("SYNC_INCREMENTAL_EVERY: want at least a minute, or off"))
+	}
+	if s.FullAt != "off" {
+		if _, err := time.Parse("15:04", s.FullAt); err != nil {
+			problems = append(problems, errors.New("SYNC_FULL_AT: want hours and minutes as 02:00, or off"))
+		}
+	}
+	if _, err := time.LoadLocation(s.Timezone); err != nil {
+		problems = append(problems, fmt.Errorf("SYNC_TIMEZONE: want a name as Europe/Berlin: %w", err))
+	}
 	return problems
 }
 
@@ -228,6 +352,20 @@ func (c Inbound) check() []error {
 	}
 	if c.GiveUpAfter <= 0 {
 		bad("WEBHOOK_GIVE_UP_AFTER: want more than 0")
+	}
+	if c.BaseURL != "" {
+		if u, err := url.Parse(c.BaseURL); err != nil || u.Host == "" || u.Scheme != "https" || u.RawQuery != "" || len(c.BaseURL) > 200 {
+			bad("WEBHOOK_BASE_URL: want an https URL without a query, at most 200 characters")
+		}
+	}
+	if c.BatchSize < 1 || c.BatchSize > 100 {
+		bad("WEBHOOK_BATCH_SIZE: want 1 to 100, the most that one call to Zoho returns")
+	}
+	if c.BatchTimeout < 0 || c.BatchTimeout > 10*time.Second {
+		bad("WEBHOOK_BATCH_TIMEOUT: want 0 to 10 seconds")
+	}
+	if c.NumWorkers < 1 || c.NumWorkers > 25 {
+		bad("WEBHOOK_NUM_WORKERS: want 1 to 25, the most calls that Zoho allows at one time")
 	}
 	return problems
 }
@@ -257,8 +395,11 @@ func (c Outbound) check() []error {
 	return problems
 }
 
-// parseDuration reads seconds written bare, or one of Go's durations.
+// parseDuration reads seconds written bare, one of Go's durations, or "off" as 0.
 func parseDuration(v string) (time.Duration, error) {
+	if v == "off" {
+		return 0, nil
+	}
 	if seconds, err := strconv.ParseFloat(v, 64); err == nil {
 		// A year of seconds is a mistake, and more than a duration can hold is infinite.
 		if seconds != seconds || seconds < -366*86400 || seconds > 366*86400 {
@@ -289,6 +430,28 @@ func parseList[T any](v string, parse func(string) (T, error)) ([]T, error) {
 	return list, nil
 }
 
+// parseFields reads "Contacts=Last_Name,Email;Deals=+Shoe_Size".
+func parseFields(v string) (map[string]FieldList, error) {
+	lists := map[string]FieldList{}
+	for part := range strings.SplitSeq(v, ";") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		module, names, found := strings.Cut(part, "=")
+		module = strings.TrimSpace(module)
+		names, beside := strings.CutPrefix(strings.TrimSpace(names), "+")
+		list, err := parseList(names, func(s string) (string, error) { return s, nil })
+		switch {
+		case !found || module == "" || err != nil || len(list) == 0:
+			return nil, fmt.Errorf(`%q: want Module=Field,Field`, part)
+		case len(list) > zoho.MaxFields:
+			return nil, fmt.Errorf("%s: want at most %d fields", module, zoho.MaxFields)
+		}
+		lists[module] = FieldList{Names: list, Beside: beside}
+	}
+	return lists, nil
+}
+
 // parsePrefix reads a range of addresses; a single address is the range of itself.
 func parsePrefix(v string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(v); err == nil && addr.Zone() == "" {
@@ -317,7 +480,7 @@ func (c Config) unknown(vars map[string]string) []string {
 	}
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		for _, prefix := range []string{"WEBHOOK_", "MEM0_", "ZOHO_", "MEMORY_"} {
+		for _, prefix := range []string{"WEBHOOK_", "MEM0_", "ZOHO_", "MEMORY_", "SYNC_"} {
 			if strings.HasPrefix(name, prefix) && !known[name] {
 				names = append(names, name)
 			}

@@ -161,7 +161,8 @@ func (s *script) send(ctx context.Context, st step) error {
 // addChannel makes the token of Zoho's own notifications known.
 func (s *script) addChannel(ctx context.Context) error {
 	hash := sha256.Sum256([]byte(channelToken))
-	if _, err := s.pool.Exec(ctx, `INSERT INTO channels (channel_id, token_hash) VALUES ($1, $2)`, channelID, hash[:]); err != nil {
+	if _, err := s.pool.Exec(ctx, `WITH channel AS (INSERT INTO channels (channel_id) VALUES ($1) RETURNING channel_id)
+		INSERT INTO channel_tokens (channel_id, token_hash) SELECT channel_id, $2 FROM channel`, channelID, hash[:]); err != nil {
 		return fmt.Errorf("add a channel: %w", err)
 	}
 	return nil

@@ -272,9 +272,10 @@ func (d *door) send(t *testing.T, eventID, body string) answered {
 // good for another hour, or expiredToken, which is not any more.
 func addChannel(t *testing.T, pool *pgxpool.Pool, id, source, previous string, until time.Duration) {
 	t.Helper()
-	exec(t, pool, `INSERT INTO channels (channel_id, source, token_hash, previous_token_hash, previous_until)
-		VALUES ($1, $2, sha256($3::bytea), sha256($4::bytea), now() + $5 * interval '1 second')`,
-		id, source, []byte(channelToken), []byte(previous), until.Seconds())
+	exec(t, pool, `INSERT INTO channels (channel_id, source) VALUES ($1, $2)`, id, source)
+	exec(t, pool, `INSERT INTO channel_tokens (channel_id, token_hash, until)
+		VALUES ($1, sha256($2::bytea), NULL), ($1, sha256($3::bytea), now() + $4 * interval '1 second')`,
+		id, []byte(channelToken), []byte(previous), until.Seconds())
 }
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {

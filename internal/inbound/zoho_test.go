@@ -415,8 +415,9 @@ func TestProofs(t *testing.T) {
 	d := newDoor(t, setup{settings: Settings{Token: fixedToken}})
 	addChannel(t, d.pool, "c1", "zoho", oldChannelToken, time.Hour)
 	addChannel(t, d.pool, "c2", "zoho-eu", expiredToken, -time.Second)
-	exec(t, d.pool, `INSERT INTO channels (channel_id, token_hash) VALUES ('c3', sha256($1))`, []byte(channelToken))
-	exec(t, d.pool, `INSERT INTO channels (channel_id, token_hash, previous_token_hash) VALUES ('c4', sha256($1), sha256($2))`, []byte(channelToken), []byte(oldChannelToken))
+	exec(t, d.pool, `INSERT INTO channels (channel_id) VALUES ('c3'), ('c4')`)
+	exec(t, d.pool, `INSERT INTO channel_tokens (channel_id, token_hash, until) VALUES
+		('c3', sha256($1), NULL), ('c4', sha256($1), NULL), ('c4', sha256($2), now() - interval '1 second')`, []byte(channelToken), []byte(oldChannelToken))
 	body := untimed("7", "a")
 	wrong := sign("another secret", body)
 	for _, tc := range []struct {

@@ -14,6 +14,7 @@ const (
 	QueueSync    = "sync"
 	QueueRelay   = "relay"
 	QueueDeliver = "deliver"
+	QueueUpkeep  = "upkeep"
 )
 
 // unlimited is the number of attempts of jobs that must not end discarded: what
@@ -44,6 +45,20 @@ func (SyncAccount) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: QueueSync, MaxAttempts: unlimited}
 }
 
+// WakeAccount brings work to an account's lane without an event: a record came
+// to it or left it.
+type WakeAccount struct {
+	AccountID string `json:"account_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (WakeAccount) Kind() string { return "wake_account" }
+
+// InsertOpts makes the job one that is never discarded.
+func (WakeAccount) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueProcess, MaxAttempts: unlimited}
+}
+
 // Relay makes deliveries of the webhooks that wait in the outbox.
 type Relay struct{}
 
@@ -66,4 +81,28 @@ func (DeliverEndpoint) Kind() string { return "deliver_endpoint" }
 // InsertOpts makes the job one that is never discarded.
 func (DeliverEndpoint) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: QueueDeliver, MaxAttempts: unlimited}
+}
+
+// Reconcile goes on with a sync: what Zoho says, held against what we know.
+type Reconcile struct {
+	SyncID uuid.UUID `json:"sync_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (Reconcile) Kind() string { return "reconcile" }
+
+// InsertOpts makes the job one that is never discarded.
+func (Reconcile) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueUpkeep, MaxAttempts: unlimited}
+}
+
+// KeepChannels renews what is due of Zoho's notification channels.
+type KeepChannels struct{}
+
+// Kind names the job in river_job; it never changes.
+func (KeepChannels) Kind() string { return "keep_channels" }
+
+// InsertOpts leaves the next try to the next job: there is one each minute.
+func (KeepChannels) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueUpkeep, MaxAttempts: 1}
 }
