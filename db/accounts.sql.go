@@ -13,20 +13,25 @@ import (
 const closeAccounts = `-- name: CloseAccounts :exec
 UPDATE accounts a
 SET wanted = n.wanted, done = n.done, due_at = nullif(n.due_at, '0001-01-01 00:00:00+00'), job_id = nullif(n.job_id, 0),
-    synced_at = now(), last_error = n.last_error
+    synced_at = now(), last_error = n.last_error, whole_at = nullif(n.whole_at, '0001-01-01 00:00:00+00'),
+    whole_since = nullif(n.whole_since, '0001-01-01 00:00:00+00'), whole_cursor = n.whole_cursor
 FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::bigint[]) AS wanted, unnest($3::bigint[]) AS done,
              unnest($4::timestamptz[]) AS due_at, unnest($5::bigint[]) AS job_id,
-             unnest($6::text[]) AS last_error) AS n
+             unnest($6::text[]) AS last_error, unnest($7::timestamptz[]) AS whole_at,
+             unnest($8::timestamptz[]) AS whole_since, unnest($9::text[]) AS whole_cursor) AS n
 WHERE a.account_id = n.account_id
 `
 
 type CloseAccountsParams struct {
-	AccountIds []string    `json:"account_ids"`
-	Wanted     []int64     `json:"wanted"`
-	Done       []int64     `json:"done"`
-	DueAt      []time.Time `json:"due_at"`
-	JobIds     []int64     `json:"job_ids"`
-	LastErrors []string    `json:"last_errors"`
+	AccountIds   []string    `json:"account_ids"`
+	Wanted       []int64     `json:"wanted"`
+	Done         []int64     `json:"done"`
+	DueAt        []time.Time `json:"due_at"`
+	JobIds       []int64     `json:"job_ids"`
+	LastErrors   []string    `json:"last_errors"`
+	WholeAt      []time.Time `json:"whole_at"`
+	WholeSince   []time.Time `json:"whole_since"`
+	WholeCursors []string    `json:"whole_cursors"`
 }
 
 // CloseAccounts writes the end of a sync: what is done, and what is next.
@@ -38,6 +43,9 @@ func (q *Queries) CloseAccounts(ctx context.Context, arg CloseAccountsParams) er
 		arg.DueAt,
 		arg.JobIds,
 		arg.LastErrors,
+		arg.WholeAt,
+		arg.WholeSince,
+		arg.WholeCursors,
 	)
 	return err
 }
@@ -77,17 +85,20 @@ func (q *Queries) InsertAccounts(ctx context.Context, accountIds []string) ([]In
 }
 
 const lockAccounts = `-- name: LockAccounts :many
-SELECT account_id, wanted, done, due_at, job_id, now()::timestamptz AS now
+SELECT account_id, wanted, done, due_at, job_id, whole_at, whole_since, whole_cursor, now()::timestamptz AS now
 FROM accounts WHERE account_id = ANY ($1::text[]) ORDER BY account_id FOR UPDATE SKIP LOCKED
 `
 
 type LockAccountsRow struct {
-	AccountID string     `json:"account_id"`
-	Wanted    int64      `json:"wanted"`
-	Done      int64      `json:"done"`
-	DueAt     *time.Time `json:"due_at"`
-	JobID     *int64     `json:"job_id"`
-	Now       time.Time  `json:"now"`
+	AccountID   string     `json:"account_id"`
+	Wanted      int64      `json:"wanted"`
+	Done        int64      `json:"done"`
+	DueAt       *time.Time `json:"due_at"`
+	JobID       *int64     `json:"job_id"`
+	WholeAt     *time.Time `json:"whole_at"`
+	WholeSince  *time.Time `json:"whole_since"`
+	WholeCursor string     `json:"whole_cursor"`
+	Now         time.Time  `json:"now"`
 }
 
 // LockAccounts locks those of the lanes that nobody else holds, in the order of their ids.
@@ -106,6 +117,9 @@ func (q *Queries) LockAccounts(ctx context.Context, accountIds []string) ([]Lock
 			&i.Done,
 			&i.DueAt,
 			&i.JobID,
+			&i.WholeAt,
+			&i.WholeSince,
+			&i.WholeCursor,
 			&i.Now,
 		); err != nil {
 			return nil, err
@@ -156,6 +170,102 @@ func (q *Queries) LockOrphanedAccounts(ctx context.Context, maxAccounts int32) (
 			&i.Wanted,
 			&i.DueAt,
 			&i.Now,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const readsEverything = `-- name: ReadsEverything :one
+SELECT EXISTS (SELECT FROM syncs WHERE kind = 'full' AND state = 'running')
+`
+
+// ReadsEverything reports whether a full sync is under way, which brings every account whole.
+func (q *Queries) ReadsEverything(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, readsEverything)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const summarizeAccounts = `-- name: SummarizeAccounts :many
+SELECT a.account_id::text AS account_id, c.n AS contacts, d.n AS deals, d.open AS open_deals, d.amount::text AS open_amount,
+       t.n AS tasks, t.open AS open_tasks, o.n AS notes, v.n AS activities
+FROM (SELECT unnest($1::text[]) AS account_id) AS a
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM records r WHERE r.account_id = a.account_id AND r.module = 'Contacts' AND r.deleted_at IS NULL LIMIT $2
+    ) AS r
+) AS c
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n, count(*) FILTER (WHERE r.open) AS open, coalesce(sum(r.amount) FILTER (WHERE r.open), 0) AS amount FROM (
+        SELECT coalesce(r.data->>'Stage', '') NOT LIKE 'Closed%' AS open,
+               CASE WHEN jsonb_typeof(r.data->'Amount') = 'number' THEN (r.data->>'Amount')::numeric END AS amount
+        FROM records r WHERE r.account_id = a.account_id AND r.module = 'Deals' AND r.deleted_at IS NULL LIMIT $2
+    ) AS r
+) AS d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n, count(*) FILTER (WHERE r.open) AS open FROM (
+        SELECT coalesce(r.data->>'Status', '') <> 'Completed' AS open
+        FROM records r WHERE r.account_id = a.account_id AND r.module = 'Tasks' AND r.deleted_at IS NULL LIMIT $2
+    ) AS r
+) AS t
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM records r WHERE r.account_id = a.account_id AND r.module = 'Notes' AND r.deleted_at IS NULL LIMIT $2
+    ) AS r
+) AS o
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM records r WHERE r.account_id = a.account_id AND r.module = ANY ('{Events,Calls,Meetings,Activities}'::text[])
+          AND r.deleted_at IS NULL LIMIT $2
+    ) AS r
+) AS v
+`
+
+type SummarizeAccountsParams struct {
+	AccountIds []string `json:"account_ids"`
+	Most       int32    `json:"most"`
+}
+
+type SummarizeAccountsRow struct {
+	AccountID  string `json:"account_id"`
+	Contacts   int64  `json:"contacts"`
+	Deals      int64  `json:"deals"`
+	OpenDeals  int64  `json:"open_deals"`
+	OpenAmount string `json:"open_amount"`
+	Tasks      int64  `json:"tasks"`
+	OpenTasks  int64  `json:"open_tasks"`
+	Notes      int64  `json:"notes"`
+	Activities int64  `json:"activities"`
+}
+
+// SummarizeAccounts counts what belongs to accounts, each kind up to @most: an
+// account with 50,000 contacts is not walked whole for each of them.
+func (q *Queries) SummarizeAccounts(ctx context.Context, arg SummarizeAccountsParams) ([]SummarizeAccountsRow, error) {
+	rows, err := q.db.Query(ctx, summarizeAccounts, arg.AccountIds, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SummarizeAccountsRow{}
+	for rows.Next() {
+		var i SummarizeAccountsRow
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Contacts,
+			&i.Deals,
+			&i.OpenDeals,
+			&i.OpenAmount,
+			&i.Tasks,
+			&i.OpenTasks,
+			&i.Notes,
+			&i.Activities,
 		); err != nil {
 			return nil, err
 		}

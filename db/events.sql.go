@@ -306,13 +306,13 @@ func (q *Queries) ListEventsToRoute(ctx context.Context, ids []int64) ([]ListEve
 }
 
 const listLaneEvents = `-- name: ListLaneEvents :many
-SELECT l.id, l.account_id::text AS account_id, l.revision::bigint AS revision, l.module, l.operation, l.record_id,
+SELECT l.id, l.source, l.account_id::text AS account_id, l.revision::bigint AS revision, l.module, l.operation, l.record_id,
        l.occurred_at, l.received_at, l.routed_at, l.failures, l.record, l.cut
 FROM (SELECT unnest($1::text[]) AS account_id) AS a
 CROSS JOIN LATERAL (
-    SELECT w.id, w.account_id, w.revision, w.module, w.operation, w.record_id, w.occurred_at, w.received_at, w.routed_at, w.failures, w.record, w.position, w.bytes, coalesce(w.position = $2::bigint OR w.bytes >= $3::bigint, false)::boolean AS cut
+    SELECT w.id, w.source, w.account_id, w.revision, w.module, w.operation, w.record_id, w.occurred_at, w.received_at, w.routed_at, w.failures, w.record, w.position, w.bytes, coalesce(w.position = $2::bigint OR w.bytes >= $3::bigint, false)::boolean AS cut
     FROM (
-        SELECT e.id, e.account_id, e.revision, e.module, e.operation, e.record_id, e.occurred_at, e.received_at, e.routed_at, e.failures, b.record,
+        SELECT e.id, e.source, e.account_id, e.revision, e.module, e.operation, e.record_id, e.occurred_at, e.received_at, e.routed_at, e.failures, b.record,
                row_number() OVER (ORDER BY e.revision) AS position,
                sum(coalesce(octet_length(b.record), 0)) OVER (ORDER BY e.revision) AS bytes
         FROM events e
@@ -335,6 +335,7 @@ type ListLaneEventsParams struct {
 
 type ListLaneEventsRow struct {
 	ID         int64      `json:"id"`
+	Source     string     `json:"source"`
 	AccountID  string     `json:"account_id"`
 	Revision   int64      `json:"revision"`
 	Module     string     `json:"module"`
@@ -361,6 +362,7 @@ func (q *Queries) ListLaneEvents(ctx context.Context, arg ListLaneEventsParams) 
 		var i ListLaneEventsRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.Source,
 			&i.AccountID,
 			&i.Revision,
 			&i.Module,

@@ -14,7 +14,7 @@ import (
 const insertMemoryHistory = `-- name: InsertMemoryHistory :exec
 INSERT INTO memory_history (memory_id, user_id, account_id, module, record_id, operation, before, after, event_id, outbox_id)
 SELECT n.memory_id, n.user_id, n.account_id, n.module, n.record_id, n.operation,
-       nullif(n.before, 'null'), nullif(n.after, 'null'), n.event_id,
+       nullif(n.before, 'null'), nullif(n.after, 'null'), nullif(n.event_id, 0),
        nullif(n.outbox_id, '00000000-0000-0000-0000-000000000000')
 FROM (SELECT unnest($1::uuid[]) AS memory_id, unnest($2::text[]) AS user_id, unnest($3::text[]) AS account_id,
              unnest($4::text[]) AS module, unnest($5::text[]) AS record_id, unnest($6::text[]) AS operation,

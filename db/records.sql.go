@@ -52,8 +52,57 @@ func (q *Queries) InsertRecords(ctx context.Context, arg InsertRecordsParams) ([
 	return items, nil
 }
 
+const listRecordsNotSeen = `-- name: ListRecordsNotSeen :many
+SELECT module, record_id FROM records
+WHERE account_id = $1 AND deleted_at IS NULL AND (read_at IS NULL OR read_at < $2)
+  AND (module, record_id) > ($3::text, $4::text)
+ORDER BY module, record_id
+LIMIT $5
+`
+
+type ListRecordsNotSeenParams struct {
+	AccountID   string     `json:"account_id"`
+	Since       *time.Time `json:"since"`
+	AfterModule string     `json:"after_module"`
+	AfterID     string     `json:"after_id"`
+	MaxRecords  int32      `json:"max_records"`
+}
+
+type ListRecordsNotSeenRow struct {
+	Module   string `json:"module"`
+	RecordID string `json:"record_id"`
+}
+
+// ListRecordsNotSeen returns what we take for an account's and its whole read has
+// not shown: it moved or is gone. In the order of the key, after one of them.
+func (q *Queries) ListRecordsNotSeen(ctx context.Context, arg ListRecordsNotSeenParams) ([]ListRecordsNotSeenRow, error) {
+	rows, err := q.db.Query(ctx, listRecordsNotSeen,
+		arg.AccountID,
+		arg.Since,
+		arg.AfterModule,
+		arg.AfterID,
+		arg.MaxRecords,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListRecordsNotSeenRow{}
+	for rows.Next() {
+		var i ListRecordsNotSeenRow
+		if err := rows.Scan(&i.Module, &i.RecordID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockRecords = `-- name: LockRecords :many
-SELECT r.module, r.record_id, r.account_id, r.data, r.field_times, r.modified_at, r.life_at, r.life_event_id, r.deleted_at
+SELECT r.module, r.record_id, r.account_id, r.data, r.field_times, r.modified_at, r.life_at, r.life_event_id, r.deleted_at, r.read_at
 FROM records r
 JOIN (SELECT unnest($1::text[]) AS module, unnest($2::text[]) AS record_id) AS k
   ON k.module = r.module AND k.record_id = r.record_id
@@ -76,6 +125,7 @@ type LockRecordsRow struct {
 	LifeAt      *time.Time `json:"life_at"`
 	LifeEventID *int64     `json:"life_event_id"`
 	DeletedAt   *time.Time `json:"deleted_at"`
+	ReadAt      *time.Time `json:"read_at"`
 }
 
 // LockRecords locks and reads those of the records that nobody else holds, in the order of their key.
@@ -98,6 +148,7 @@ func (q *Queries) LockRecords(ctx context.Context, arg LockRecordsParams) ([]Loc
 			&i.LifeAt,
 			&i.LifeEventID,
 			&i.DeletedAt,
+			&i.ReadAt,
 		); err != nil {
 			return nil, err
 		}
@@ -114,11 +165,13 @@ UPDATE records r
 SET account_id = n.account_id, data = n.data, field_times = n.field_times,
     modified_at = nullif(n.modified_at, '0001-01-01 00:00:00+00'),
     life_at = nullif(n.life_at, '0001-01-01 00:00:00+00'), life_event_id = nullif(n.life_event_id, 0),
-    deleted_at = nullif(n.deleted_at, '0001-01-01 00:00:00+00'), updated_at = now()
+    deleted_at = nullif(n.deleted_at, '0001-01-01 00:00:00+00'), read_at = nullif(n.read_at, '0001-01-01 00:00:00+00'),
+    updated_at = now()
 FROM (SELECT unnest($1::text[]) AS module, unnest($2::text[]) AS record_id, unnest($3::text[]) AS account_id,
              unnest($4::jsonb[]) AS data, unnest($5::jsonb[]) AS field_times,
              unnest($6::timestamptz[]) AS modified_at, unnest($7::timestamptz[]) AS life_at,
-             unnest($8::bigint[]) AS life_event_id, unnest($9::timestamptz[]) AS deleted_at) AS n
+             unnest($8::bigint[]) AS life_event_id, unnest($9::timestamptz[]) AS deleted_at,
+             unnest($10::timestamptz[]) AS read_at) AS n
 WHERE r.module = n.module AND r.record_id = n.record_id
 `
 
@@ -132,6 +185,7 @@ type UpdateRecordsParams struct {
 	LifeAt       []time.Time `json:"life_at"`
 	LifeEventIds []int64     `json:"life_event_ids"`
 	DeletedAt    []time.Time `json:"deleted_at"`
+	ReadAt       []time.Time `json:"read_at"`
 }
 
 func (q *Queries) UpdateRecords(ctx context.Context, arg UpdateRecordsParams) error {
@@ -145,6 +199,7 @@ func (q *Queries) UpdateRecords(ctx context.Context, arg UpdateRecordsParams) er
 		arg.LifeAt,
 		arg.LifeEventIds,
 		arg.DeletedAt,
+		arg.ReadAt,
 	)
 	return err
 }

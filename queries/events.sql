@@ -75,13 +75,13 @@ WHERE e.id = n.id;
 -- name: ListLaneEvents :many
 -- ListLaneEvents reads what each lane has to do now, oldest revision first: at
 -- most @max_events of a lane, and no more records than fit into @max_bytes.
-SELECT l.id, l.account_id::text AS account_id, l.revision::bigint AS revision, l.module, l.operation, l.record_id,
+SELECT l.id, l.source, l.account_id::text AS account_id, l.revision::bigint AS revision, l.module, l.operation, l.record_id,
        l.occurred_at, l.received_at, l.routed_at, l.failures, l.record, l.cut
 FROM (SELECT unnest(@account_ids::text[]) AS account_id) AS a
 CROSS JOIN LATERAL (
     SELECT w.*, coalesce(w.position = @max_events::bigint OR w.bytes >= @max_bytes::bigint, false)::boolean AS cut
     FROM (
-        SELECT e.id, e.account_id, e.revision, e.module, e.operation, e.record_id, e.occurred_at, e.received_at, e.routed_at, e.failures, b.record,
+        SELECT e.id, e.source, e.account_id, e.revision, e.module, e.operation, e.record_id, e.occurred_at, e.received_at, e.routed_at, e.failures, b.record,
                row_number() OVER (ORDER BY e.revision) AS position,
                sum(coalesce(octet_length(b.record), 0)) OVER (ORDER BY e.revision) AS bytes
         FROM events e

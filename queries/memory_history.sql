@@ -2,7 +2,7 @@
 -- InsertMemoryHistory keeps what a memory was before a change and after it.
 INSERT INTO memory_history (memory_id, user_id, account_id, module, record_id, operation, before, after, event_id, outbox_id)
 SELECT n.memory_id, n.user_id, n.account_id, n.module, n.record_id, n.operation,
-       nullif(n.before, 'null'), nullif(n.after, 'null'), n.event_id,
+       nullif(n.before, 'null'), nullif(n.after, 'null'), nullif(n.event_id, 0),
        nullif(n.outbox_id, '00000000-0000-0000-0000-000000000000')
 FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@user_ids::text[]) AS user_id, unnest(@account_ids::text[]) AS account_id,
              unnest(@modules::text[]) AS module, unnest(@record_ids::text[]) AS record_id, unnest(@operations::text[]) AS operation,

@@ -467,7 +467,7 @@ func TestProofs(t *testing.T) {
 			a := d.post(t, tc.body, header)
 			if tc.source == "" {
 				a.want(t, 401, "unauthorized")
-				wantTables(t, d.pool, map[string]int64{"channels": 4})
+				wantTables(t, d.pool, map[string]int64{"channels": 4, "channel_tokens": 7})
 				return
 			}
 			if a.status != http.StatusOK {
@@ -520,7 +520,7 @@ func TestAChannelIsToldWhatIsWrong(t *testing.T) {
 	json := http.Header{"Content-Type": {typeJSON}}
 	d.post(t, body(channelToken), json).want(t, 422, "unknown_operation")
 	d.post(t, body("wrong"), json).want(t, 401, "unauthorized")
-	wantTables(t, d.pool, map[string]int64{"channels": 1})
+	wantTables(t, d.pool, map[string]int64{"channels": 1, "channel_tokens": 2})
 }
 
 func TestABacklogThatIsFull(t *testing.T) {

@@ -29,7 +29,8 @@ type Record struct {
 	ID           string
 	AccountID    string
 	Fields       map[string]json.RawMessage
-	ModifiedTime string // RFC 3339, "" when not known
+	ModifiedTime string   // RFC 3339, "" when not known
+	Summary      []string // lines about what belongs to an account, as "Contacts: 3"
 }
 
 // FromRecord makes the memory of a record: who or what it is in the first line,
@@ -43,7 +44,7 @@ func FromRecord(r Record) (m Memory, ok bool) {
 	m = Memory{
 		UserID:  UserOfAccount(r.AccountID),
 		Kind:    kindOf(r.Module),
-		Content: title(r) + "\n" + strings.Join(lines, "\n"),
+		Content: title(r) + "\n" + strings.Join(append(lines, r.Summary...), "\n"),
 		Metadata: map[string]string{
 			"source": "zoho", "module": r.Module, "record_id": r.ID, "account_id": r.AccountID,
 		},
@@ -123,11 +124,22 @@ func fieldLines(fields map[string]json.RawMessage) []string {
 		if hidden(name) {
 			continue
 		}
-		if value := text(fields[name]); value != "" {
+		if value := shorten(text(fields[name])); value != "" {
 			lines = append(lines, strings.ReplaceAll(name, "_", " ")+": "+value)
 		}
 	}
 	return lines
+}
+
+// maxValue bounds a field's text, in bytes: a letter of two megabytes that somebody
+// pasted into a description is nothing an agent could read.
+const maxValue = 16 << 10
+
+func shorten(value string) string {
+	if len(value) <= maxValue {
+		return value
+	}
+	return strings.ToValidUTF8(value[:maxValue], "") + "…"
 }
 
 // hidden are fields about the record and not about the customer: ids, times of

@@ -69,6 +69,17 @@ func linked(module, recordID string, f Fields, field string, anyModule bool) (id
 	}
 }
 
+// parentOf is the id of what a task, an activity or a note hangs on, of whatever
+// kind that is; "" when the fields do not say.
+func parentOf(f Fields) string {
+	for _, field := range []string{"What_Id", "Parent_Id"} {
+		if l := lookup(f[field]); l.id != "" {
+			return l.id
+		}
+	}
+	return ""
+}
+
 type lookupValue struct{ id, name, module string }
 
 // lookup reads Zoho's {"id","name"}, with the module as a name or as an object,

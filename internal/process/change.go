@@ -34,9 +34,10 @@ type change struct {
 
 // changesOf compares what is remembered of a record with what its fold says.
 // No difference that a reader could see is no change.
-func changesOf(r *record, old *remembered, eventID int64, newID func() uuid.UUID) []change {
+// summary are lines about what belongs to an account.
+func changesOf(r *record, summary []string, old *remembered, eventID int64, newID func() uuid.UUID) []change {
 	key := recordKey{r.module, r.id}
-	wanted, ok := memoryOf(r)
+	wanted, ok := memoryOf(r, summary)
 	switch {
 	case !ok && old == nil:
 		return nil
@@ -58,19 +59,26 @@ func changesOf(r *record, old *remembered, eventID int64, newID func() uuid.UUID
 
 // memoryOf makes what is to be remembered of a record; false when it is gone or
 // nothing is known of it.
-func memoryOf(r *record) (*remembered, bool) {
-	if !r.deletedAt.IsZero() {
+func memoryOf(r *record, summary []string) (*remembered, bool) {
+	if !r.there() {
 		return nil, false
 	}
-	known := memory.Record{Module: r.module, ID: r.id, AccountID: r.accountID, Fields: r.data}
-	if !r.modifiedAt.IsZero() {
-		known.ModifiedTime = r.modifiedAt.UTC().Format(time.RFC3339Nano)
-	}
+	known := r.known()
+	known.Summary = summary
 	m, ok := memory.FromRecord(known)
 	if !ok {
 		return nil, false
 	}
 	return &remembered{accountID: r.accountID, memory: m, checksum: m.Checksum()}, true
+}
+
+// known is the record as memory reads it.
+func (r *record) known() memory.Record {
+	known := memory.Record{Module: r.module, ID: r.id, AccountID: r.accountID, Fields: r.data}
+	if !r.modifiedAt.IsZero() {
+		known.ModifiedTime = r.modifiedAt.UTC().Format(time.RFC3339Nano)
+	}
+	return known
 }
 
 // told is the webhook that tells of a change.

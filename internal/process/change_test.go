@@ -62,7 +62,7 @@ func TestChangesOf(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := changesOf(tt.r, tt.old, 5, func() uuid.UUID { return newID })
+			got := changesOf(tt.r, nil, tt.old, 5, func() uuid.UUID { return newID })
 			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(change{}, remembered{}, recordKey{})); diff != "" {
 				t.Errorf("changes (-want +got):\n%s", diff)
 			}

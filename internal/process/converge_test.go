@@ -148,7 +148,7 @@ func (s *station) converged(t *testing.T, want map[recordKey]*record) {
 	}
 	expects := map[recordKey]*remembered{}
 	for k, r := range want {
-		if m, ok := memoryOf(r); ok {
+		if m, ok := memoryOf(r, nil); ok {
 			delete(m.memory.Metadata, "modified_time")
 			expects[k] = m
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/group"
+	"github.com/memrelay/memrelay/internal/zoho"
 )
 
 // Retry says what happens to an event that is at fault itself.
@@ -80,6 +81,10 @@ func classify(err error) blame {
 	}
 }
 
+// maxPause is the longest that a lane waits for Zoho although it says longer: an
+// outage may end before.
+const maxPause = time.Minute
+
 // pause returns how long a job waits for the world: not counted as an attempt,
 // and short enough that River keeps it precise.
 func pause() error {
@@ -90,6 +95,10 @@ func pause() error {
 // why: the job is neither failed nor retried, and nobody's row tells.
 func wait(ctx context.Context, log *slog.Logger, err error, attrs ...any) error {
 	log.WarnContext(ctx, "job waits for the world", append(attrs, "error", err)...)
+	if after := min(zoho.RetryAfter(err), maxPause); after > 0 {
+		// A little later than it says, and not all at once.
+		return river.JobSnooze(after + time.Duration(rand.Int64N(int64(after/4+time.Second))))
+	}
 	return pause()
 }
 

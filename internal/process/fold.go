@@ -3,21 +3,36 @@ package process
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 )
 
-// Observation is what one event says of one record.
+// Observation is what one event says of one record, or what a read found.
 type Observation struct {
-	EventID  int64
+	EventID  int64 // 0: of no event
 	Module   string
 	RecordID string
 	Fields   Fields    // a field that is not in it is not known; null is cleared
 	At       time.Time // when the values were written, by the best clock there is
 	Life     Life      // what the event did to the record's life
 	LifeAt   time.Time // when it did so
+	// ReadAt is set when the fields are the whole record as Zoho had it, by a read
+	// that began then; without fields Zoho had none. At and Life do not count.
+	ReadAt time.Time
+	// Of is the account in whose lists the record was found, "" for none.
+	Of string
 	// Err is a fault of this event alone: nothing else of the observation counts.
 	Err error
+}
+
+// size is about what storing the observation takes, in bytes.
+func (o Observation) size() int {
+	n := 0
+	for name, value := range o.Fields {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // Life is what an event says of a record's being there.
@@ -41,7 +56,10 @@ type record struct {
 	lifeAt      time.Time // zero: never said
 	lifeEventID int64
 	deletedAt   time.Time // zero: there
+	readAt      time.Time // of the read it was last made of; zero: made of payloads
 }
+
+func (r *record) there() bool { return r.deletedAt.IsZero() }
 
 // stamp orders two values of one field: the newer time wins, then the later
 // event. It stands in field_times as [microseconds since 1970, event id].
@@ -71,9 +89,18 @@ func (s stamp) after(o stamp) bool {
 
 // fold brings one observation into the record and settles whom it belongs to.
 func (r *record) fold(o Observation) {
+	if !o.ReadAt.IsZero() {
+		r.foldRead(o)
+		return
+	}
 	now := stamp{micros: o.At.UnixMicro(), eventID: o.EventID}
 	for name, value := range o.Fields {
-		if old, ok := r.times[name]; ok && !now.after(old) {
+		old, ok := r.times[name]
+		if !ok && !r.readAt.IsZero() {
+			// What was read has no stamps of its own.
+			old, ok = stamp{micros: r.readAt.UnixMicro()}, true
+		}
+		if ok && !now.after(old) {
 			continue
 		}
 		r.data[name] = value
@@ -83,7 +110,25 @@ func (r *record) fold(o Observation) {
 		r.modifiedAt = o.At
 	}
 	r.foldLife(o)
-	r.settle()
+	r.settle("")
+}
+
+// foldRead makes the record what Zoho answered, unless a newer answer is known:
+// reads may end in another order than they began.
+func (r *record) foldRead(o Observation) {
+	if !o.ReadAt.After(r.readAt) {
+		return
+	}
+	r.readAt, r.lifeAt, r.lifeEventID, r.deletedAt = o.ReadAt, o.ReadAt, o.EventID, time.Time{}
+	if o.Fields == nil {
+		r.deletedAt = o.ReadAt
+		return
+	}
+	r.data, r.times = maps.Clone(o.Fields), map[string]stamp{}
+	if t, ok := modifiedTime(r.data); ok {
+		r.modifiedAt = t
+	}
+	r.settle(o.Of)
 }
 
 // foldLife follows the newest create, delete or restore. A deletion is sticky:
@@ -104,13 +149,17 @@ func (r *record) foldLife(o Observation) {
 
 // settle makes the account what the record's own fields say; where they do not
 // say, the record is its own lane. So it follows from the fold alone, and moves
-// when a later event knows better.
-func (r *record) settle() {
-	if id, known := accountOf(r.module, r.id, r.data); known {
-		r.accountID = id
-		return
+// when a later event knows better. of is the account in whose lists it was found:
+// that says what kind of record a parent is, where the fields name but its id.
+func (r *record) settle(of string) {
+	id, known := accountOf(r.module, r.id, r.data)
+	if !known {
+		id = ownLane(r.module, r.id)
+		if parent := parentOf(r.data); parent != "" && (parent == of || parent == r.accountID) {
+			id = parent
+		}
 	}
-	r.accountID = ownLane(r.module, r.id)
+	r.accountID = id
 }
 
 // modifiedTime reads Zoho's Modified_Time (RFC 3339 with an offset), to the

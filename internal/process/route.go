@@ -218,6 +218,7 @@ type accountLane struct {
 	due          *time.Time
 	jobID        *int64
 	woken        bool
+	whole        wholeState
 }
 
 // take gives the event the next revision of its lane, and reports false when

@@ -10,7 +10,8 @@ import (
 
 // Event is an event as a sync sees it.
 type Event struct {
-	ID         int64
+	ID         int64  // 0: no event asks, but the read of a whole account
+	Source     string // who sent it
 	AccountID  string
 	Revision   int64
 	Module     string
@@ -19,6 +20,7 @@ type Event struct {
 	OccurredAt time.Time // the sender's clock; zero when the body did not say
 	ReceivedAt time.Time // the database's clock
 	RoutedAt   time.Time // the database's clock; a fault nobody can classify is borne so long
+	TakenAt    time.Time // the database's clock; a read that is made for the event begins after this
 	Failures   int
 	Record     []byte // the fields the event came with, a JSON object; nil when its body is gone
 }
@@ -26,7 +28,8 @@ type Event struct {
 // Source says what is true of the records that events name. It is asked outside
 // of any transaction and may call the world; an error is the world's failure and
 // the sync waits. Otherwise there is one observation for each event, in their
-// order; a fault of one event stands in its own.
+// order, and after them any that belong to no event; a fault of one event stands
+// in its own.
 type Source interface {
 	Observe(ctx context.Context, events []Event) ([]Observation, error)
 }
@@ -38,12 +41,12 @@ var errSource = errors.New("the source answered for other events than it was ask
 // wait for ever, and a value that is not JSON could not be encoded, which would
 // fail all that share the transaction.
 func check(events []Event, observations []Observation) error {
-	if len(observations) != len(events) {
+	if len(observations) < len(events) {
 		return errSource
 	}
 	for i := range observations {
 		o := &observations[i]
-		if o.EventID != events[i].ID {
+		if i < len(events) && o.EventID != events[i].ID || i >= len(events) && o.EventID != 0 {
 			return errSource
 		}
 		for name, value := range o.Fields {

@@ -28,6 +28,7 @@ type Sender struct {
 type Syncer struct {
 	river.WorkerDefaults[job.SyncAccount]
 	source Source
+	reads  *Reads // the same, when Zoho is connected; nil: payloads are all there is
 	jobs   lane.Inserter
 	counts *counter.Set
 	retry  Retry
@@ -47,6 +48,7 @@ func NewSyncer(pool *pgxpool.Pool, jobs lane.Inserter, source Source, counts *co
 		source: source, jobs: jobs, counts: counts, retry: retry, sender: sender, now: now, log: log,
 		newID: func() uuid.UUID { return uuid.Must(uuid.NewV7()) },
 	}
+	s.reads, _ = source.(*Reads)
 	s.claims = group.New(pool, s.take, nil, group.Options{})
 	s.writes = group.New(pool, s.write, synced.size, group.Options{})
 	return s
@@ -60,6 +62,7 @@ type synced struct {
 	rest         bool // more units of the same claim follow: the lane stays taken
 	observations []Observation
 	failures     []failure
+	whole        *wholeRead // what was read of the whole account besides; nil: nothing
 	bytes        int
 }
 
@@ -84,10 +87,7 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 		return river.JobSnooze(min(work.notYet.Sub(work.now), 5*time.Second))
 	}
 
-	observations, err := s.source.Observe(ctx, work.events)
-	if err == nil {
-		err = check(work.events, observations)
-	}
+	observations, err := s.read(ctx, c.accountID, work)
 	if ctx.Err() != nil {
 		return ended(ctx)
 	}
@@ -95,11 +95,51 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 		return wait(ctx, s.log, err, "account_id", c.accountID)
 	}
 
-	err = s.store(ctx, synced{claim: c, upTo: work.upTo, cut: work.cut, observations: observations}, work.events)
+	u := synced{claim: c, upTo: work.upTo, cut: work.cut, observations: observations, whole: work.whole}
+	u.cut = u.cut || (u.whole != nil && !u.whole.done)
+	err = s.store(ctx, u, work.events)
 	if err == nil {
 		s.log.InfoContext(ctx, "account synced", "account_id", c.accountID, "events", len(work.events), "revision", work.upTo)
 	}
 	return err
+}
+
+// readTimeout bounds what a sync waits for Zoho: a call that waits to be
+// gathered, and one or two more in a row.
+const readTimeout = 30 * time.Second
+
+// Timeout is River's for this job. Without Zoho nothing is waited for, and a crash
+// is found the sooner.
+func (s *Syncer) Timeout(*river.Job[job.SyncAccount]) time.Duration {
+	if s.reads == nil {
+		return 0
+	}
+	return readTimeout + 10*time.Second
+}
+
+// read asks the source what is true of the events' records, and for the next page
+// of the account when it is read whole.
+func (s *Syncer) read(ctx context.Context, accountID string, work taken) ([]Observation, error) {
+	if s.reads != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+	}
+	observations, err := s.source.Observe(ctx, work.events)
+	if err != nil {
+		return nil, err
+	}
+	if work.whole != nil {
+		page, err := s.readWhole(ctx, accountID, work.whole, work.now)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			page[i].EventID = 0
+		}
+		observations = append(observations, page...)
+	}
+	return observations, check(work.events, observations)
 }
 
 // NextRetry spaces attempts that ended without an answer: a crash, or a fault in
@@ -121,7 +161,7 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 	case s.blame(err, events) == ofWorld:
 		return wait(ctx, s.log, err, "account_id", u.accountID)
 	}
-	last := synced{claim: u.claim, upTo: u.upTo, cut: u.cut, failures: whole.failures}
+	last := synced{claim: u.claim, upTo: u.upTo, cut: u.cut, failures: whole.failures, whole: u.whole}
 	for i, e := range events {
 		if u.observations[i].Err != nil {
 			continue
@@ -136,6 +176,20 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 			return wait(ctx, s.log, err, "account_id", u.accountID)
 		default:
 			last.failures = append(last.failures, failure{eventID: e.ID, failures: e.Failures, err: err})
+		}
+	}
+	for _, o := range u.observations[len(events):] {
+		one := synced{claim: u.claim, upTo: u.upTo, rest: true, observations: []Observation{o}, bytes: o.size()}
+		_, err := s.writes.Do(ctx, one)
+		switch {
+		case ctx.Err() != nil:
+			return ended(ctx)
+		case err == nil:
+		case classify(err) != ofEvent:
+			return wait(ctx, s.log, err, "account_id", u.accountID)
+		default:
+			// No event answers for it; the next that names it will.
+			s.log.WarnContext(ctx, "a record cannot be kept and is left out", "module", o.Module, "record_id", o.RecordID, "error", err)
 		}
 	}
 	switch _, err := s.writes.Do(ctx, last); {
@@ -153,12 +207,13 @@ func (u synced) keep(events []Event) synced {
 	all := u.observations
 	u.observations = nil
 	for i, o := range all {
-		if o.Err != nil {
+		switch {
+		case o.Err == nil:
+			u.observations = append(u.observations, o)
+			u.bytes += o.size()
+		case i < len(events):
 			u.failures = append(u.failures, failure{eventID: o.EventID, failures: events[i].Failures, err: o.Err})
-			continue
 		}
-		u.observations = append(u.observations, o)
-		u.bytes += len(events[i].Record)
 	}
 	return u
 }
@@ -180,7 +235,7 @@ func (s *Syncer) blame(err error, events []Event) blame {
 
 // write is the transaction of a group of syncs: lock, load, apply, write, count.
 func (s *Syncer) write(ctx context.Context, tx pgx.Tx, slot int, units []synced) ([]group.Answer[struct{}], error) {
-	g := &syncGroup{units: units, answers: make([]group.Answer[struct{}], len(units)), newID: s.newID}
+	g := &syncGroup{units: units, answers: make([]group.Answer[struct{}], len(units)), newID: s.newID, connected: s.reads != nil}
 	q := db.New(tx)
 	if err := g.lock(ctx, q); err != nil {
 		return nil, err
@@ -237,6 +292,10 @@ func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup) error 
 		params.DueAt = append(params.DueAt, next.due)
 		params.JobIds = append(params.JobIds, 0)
 		params.LastErrors = append(params.LastErrors, u.lastError())
+		whole := g.lanes[u.accountID].whole.after(u.whole)
+		params.WholeAt = append(params.WholeAt, whole.at)
+		params.WholeSince = append(params.WholeSince, whole.since)
+		params.WholeCursors = append(params.WholeCursors, whole.cursor)
 		if !next.due.IsZero() {
 			waking = append(waking, len(params.JobIds)-1)
 			wakes = append(wakes, lane.Wake{Due: next.due, Args: job.SyncAccount{AccountID: u.accountID}})

@@ -19,17 +19,23 @@ type syncGroup struct {
 	units   []synced
 	answers []group.Answer[struct{}]
 	newID   func() uuid.UUID
+	// connected says that Zoho is read: then accounts have an overview of what
+	// belongs to them, and the graph follows the records.
+	connected bool
 
 	now      time.Time
 	lanes    map[string]*accountLane
 	received map[int64]time.Time // of the locked events that are still to be processed
 	records  map[recordKey]*record
 	memories map[recordKey]*remembered
+	related  map[recordKey][]related
 	wanted   map[string]bool // the webhooks that somebody receives
 
 	live      []int // units that are neither held nor fenced off
 	touched   map[recordKey]int64
 	changes   []change
+	links     linkChanges
+	woken     map[string]bool // accounts that a record came to or left
 	processed []int64
 	waited    time.Duration // from receipt to now, summed over the events processed
 	failures  []failure
@@ -59,7 +65,10 @@ func (g *syncGroup) lockLanes(ctx context.Context, q *db.Queries) error {
 	}
 	g.lanes = make(map[string]*accountLane, len(rows))
 	for _, r := range rows {
-		g.lanes[r.AccountID] = &accountLane{wanted: r.Wanted, done: r.Done, due: r.DueAt, jobID: r.JobID}
+		g.lanes[r.AccountID] = &accountLane{
+			wanted: r.Wanted, done: r.Done, due: r.DueAt, jobID: r.JobID,
+			whole: wholeState{at: orZero(r.WholeAt), since: orZero(r.WholeSince), cursor: r.WholeCursor},
+		}
 		g.now = r.Now
 	}
 	closed := map[string]bool{}
@@ -82,7 +91,9 @@ func (g *syncGroup) lockEvents(ctx context.Context, q *db.Queries) error {
 	var ids []int64
 	for _, i := range g.live {
 		for _, o := range g.units[i].observations {
-			ids = append(ids, o.EventID)
+			if o.EventID != 0 {
+				ids = append(ids, o.EventID)
+			}
 		}
 		for _, f := range g.units[i].failures {
 			ids = append(ids, f.eventID)
@@ -104,7 +115,7 @@ func (g *syncGroup) lockEvents(ctx context.Context, q *db.Queries) error {
 		}
 	}
 	g.hold(func(u synced) bool {
-		return slices.ContainsFunc(u.observations, func(o Observation) bool { return !locked[o.EventID] }) ||
+		return slices.ContainsFunc(u.observations, func(o Observation) bool { return o.EventID != 0 && !locked[o.EventID] }) ||
 			slices.ContainsFunc(u.failures, func(f failure) bool { return !locked[f.eventID] })
 	})
 	return nil
@@ -118,8 +129,11 @@ func (g *syncGroup) lockRecords(ctx context.Context, q *db.Queries) error {
 		for _, o := range g.units[i].observations {
 			owners[recordKey{o.Module, o.RecordID}] = g.units[i].accountID
 		}
+		if k, ok := g.overviewOf(g.units[i]); ok {
+			owners[k] = g.units[i].accountID
+		}
 	}
-	g.records, g.touched = map[recordKey]*record{}, map[recordKey]int64{}
+	g.records, g.touched, g.woken = map[recordKey]*record{}, map[recordKey]int64{}, map[string]bool{}
 	if len(owners) == 0 {
 		return nil
 	}
@@ -141,6 +155,9 @@ func (g *syncGroup) lockRecords(ctx context.Context, q *db.Queries) error {
 		return err
 	}
 	g.hold(func(u synced) bool {
+		if k, ok := g.overviewOf(u); ok && g.records[k] == nil {
+			return true
+		}
 		return slices.ContainsFunc(u.observations, func(o Observation) bool { return g.records[recordKey{o.Module, o.RecordID}] == nil })
 	})
 	return nil
@@ -195,6 +212,9 @@ func (g *syncGroup) load(ctx context.Context, q *db.Queries) error {
 		}
 		g.memories[recordKey{row.Module, row.RecordID}] = m
 	}
+	if err := g.loadLinks(ctx, q, modules, ids); err != nil {
+		return err
+	}
 	events, err := q.ListWantedEvents(ctx)
 	if err != nil {
 		return fmt.Errorf("list wanted events: %w", err)
@@ -211,16 +231,16 @@ func (g *syncGroup) apply() {
 	for _, i := range g.live {
 		u := g.units[i]
 		for _, o := range u.observations {
-			receivedAt, open := g.received[o.EventID]
-			if !open {
-				continue // processed by another attempt, or decided by a person
+			if o.EventID != 0 {
+				receivedAt, open := g.received[o.EventID]
+				if !open {
+					continue // processed by another attempt, or decided by a person
+				}
+				delete(g.received, o.EventID)
+				g.waited += g.now.Sub(receivedAt)
+				g.processed = append(g.processed, o.EventID)
 			}
-			delete(g.received, o.EventID)
-			g.waited += g.now.Sub(receivedAt)
-			k := recordKey{o.Module, o.RecordID}
-			g.records[k].fold(o)
-			g.touched[k] = max(g.touched[k], o.EventID)
-			g.processed = append(g.processed, o.EventID)
+			g.fold(o)
 		}
 		for _, f := range u.failures {
 			if _, open := g.received[f.eventID]; open {
@@ -229,7 +249,29 @@ func (g *syncGroup) apply() {
 		}
 	}
 	for _, k := range sortedRecordKeys(g.touched) {
-		g.changes = append(g.changes, changesOf(g.records[k], g.memories[k], g.touched[k], g.newID)...)
+		if g.connected && k.module == "Accounts" {
+			continue // its overview counts the records that are still to be written
+		}
+		g.changes = append(g.changes, changesOf(g.records[k], nil, g.memories[k], g.touched[k], g.newID)...)
+	}
+	g.link()
+}
+
+// fold brings an observation into its record, and notes who is to look again
+// because it came or went.
+func (g *syncGroup) fold(o Observation) {
+	k := recordKey{o.Module, o.RecordID}
+	r := g.records[k]
+	before, was := r.accountID, r.there()
+	r.fold(o)
+	g.touched[k] = max(g.touched[k], o.EventID)
+	if !g.connected || (before == r.accountID && was == r.there()) {
+		return
+	}
+	for _, id := range []string{before, r.accountID} {
+		if isAccount(id) {
+			g.woken[id] = true
+		}
 	}
 }
 
@@ -262,6 +304,7 @@ func readRecord(row db.LockRecordsRow) (*record, error) {
 		return nil, fmt.Errorf("read field times of %s %s: %w", row.Module, row.RecordID, err)
 	}
 	r.modifiedAt, r.lifeAt, r.deletedAt = orZero(row.ModifiedAt), orZero(row.LifeAt), orZero(row.DeletedAt)
+	r.readAt = orZero(row.ReadAt)
 	if row.LifeEventID != nil {
 		r.lifeEventID = *row.LifeEventID
 	}

@@ -33,6 +33,8 @@ type taken struct {
 	upTo   int64     // the lane's wanted when its work was taken
 	cut    bool      // there is more than was taken
 	events []Event
+	// whole is the read of the whole account that is due besides; nil: none is.
+	whole *wholeRead
 }
 
 // take is the transaction in which lanes' jobs take what is due: from here on
@@ -64,7 +66,7 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 		case l.DueAt != nil && l.DueAt.After(l.Now):
 			answers[i].Value = taken{mine: true, now: l.Now, notYet: *l.DueAt}
 		default:
-			answers[i].Value = taken{mine: true, now: l.Now, upTo: l.Wanted}
+			answers[i].Value = taken{mine: true, now: l.Now, upTo: l.Wanted, whole: underWay(l)}
 			due[u.accountID] = true
 		}
 	}
@@ -82,9 +84,15 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 	for i, u := range units {
 		if v := &answers[i].Value; v.mine && v.notYet.IsZero() {
 			v.events, v.cut = work[u.accountID].events, work[u.accountID].cut
+			for n := range v.events {
+				v.events[n].TakenAt = v.now
+			}
 		}
 	}
-	return answers, nil
+	if s.reads == nil {
+		return answers, nil
+	}
+	return answers, s.planWhole(ctx, q, units, lanes, answers)
 }
 
 type laneWork struct {
@@ -101,7 +109,7 @@ func listWork(ctx context.Context, q *db.Queries, accountIDs []string) (map[stri
 	for _, r := range rows {
 		w := work[r.AccountID]
 		e := Event{
-			ID: r.ID, AccountID: r.AccountID, Revision: r.Revision, Module: r.Module, Operation: r.Operation, RecordID: r.RecordID,
+			ID: r.ID, Source: r.Source, AccountID: r.AccountID, Revision: r.Revision, Module: r.Module, Operation: r.Operation, RecordID: r.RecordID,
 			ReceivedAt: r.ReceivedAt, Failures: int(r.Failures), Record: r.Record,
 		}
 		if r.OccurredAt != nil {

@@ -20,19 +20,29 @@ import (
 // the job that relays them.
 func (s *Syncer) writeMemories(ctx context.Context, tx pgx.Tx, g *syncGroup) error {
 	q := db.New(tx)
-	if len(g.processed) == 0 {
-		return nil
+	if len(g.processed) > 0 {
+		if err := q.MarkEventsProcessed(ctx, g.processed); err != nil {
+			return fmt.Errorf("mark events processed: %w", err)
+		}
 	}
-	if err := q.MarkEventsProcessed(ctx, g.processed); err != nil {
-		return fmt.Errorf("mark events processed: %w", err)
+	if len(g.touched) > 0 {
+		if err := writeRecords(ctx, q, g); err != nil {
+			return err
+		}
 	}
-	if err := writeRecords(ctx, q, g); err != nil {
+	if err := g.overview(ctx, q); err != nil {
 		return err
 	}
-	if len(g.changes) == 0 {
+	if err := s.wakeOthers(ctx, tx, g); err != nil {
+		return err
+	}
+	if len(g.changes) == 0 && len(g.links) == 0 {
 		return nil
 	}
 	if err := writeChanges(ctx, q, g.changes); err != nil {
+		return err
+	}
+	if err := writeLinks(ctx, q, g.links); err != nil {
 		return err
 	}
 	webhooks, err := s.writeOutbox(ctx, q, g)
@@ -73,6 +83,7 @@ func writeRecords(ctx context.Context, q *db.Queries, g *syncGroup) error {
 		p.LifeAt = append(p.LifeAt, r.lifeAt)
 		p.LifeEventIds = append(p.LifeEventIds, r.lifeEventID)
 		p.DeletedAt = append(p.DeletedAt, r.deletedAt)
+		p.ReadAt = append(p.ReadAt, r.readAt)
 	}
 	if err := q.UpdateRecords(ctx, p); err != nil {
 		return fmt.Errorf("update records: %w", err)
@@ -131,14 +142,21 @@ func writeChanges(ctx context.Context, q *db.Queries, changes []change) error {
 	return nil
 }
 
-// writeOutbox stores the webhooks that somebody receives, and returns their ids
-// by the position of the change they tell of.
+// writeOutbox stores the webhooks that somebody receives, those of the graph after
+// those of memories. It returns the ids by the position of the change they tell
+// of, with the graph's after all of g.changes.
 func (s *Syncer) writeOutbox(ctx context.Context, q *db.Queries, g *syncGroup) (map[int]uuid.UUID, error) {
 	webhooks := map[int]uuid.UUID{}
 	var p db.InsertOutboxParams
 	now := s.now()
-	for i, c := range g.changes {
-		event, userID, data := c.told()
+	for i := range len(g.changes) + len(g.links) {
+		var event, userID string
+		var data any
+		if i < len(g.changes) {
+			event, userID, data = g.changes[i].told()
+		} else {
+			event, userID, data = g.links[i-len(g.changes)].told()
+		}
 		if !g.wanted[event] {
 			continue
 		}
@@ -170,6 +188,9 @@ func (s *Syncer) render(id uuid.UUID, event, userID string, data any, now time.T
 }
 
 func writeHistory(ctx context.Context, q *db.Queries, changes []change, webhooks map[int]uuid.UUID) error {
+	if len(changes) == 0 {
+		return nil
+	}
 	var p db.InsertMemoryHistoryParams
 	for i, c := range changes {
 		subject, operation := c.after, "updated"
