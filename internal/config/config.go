@@ -164,7 +164,7 @@ type Outbound struct {
 	RetryCount int `env:"RETRY_COUNT" envDefault:"3"`
 	// RetryDelay is the wait before the second attempt; doubled for each further one.
 	RetryDelay time.Duration `env:"RETRY_DELAY" envDefault:"1.0"`
-	// Events are those that are sent: all, none, or names with commas.
+	// Events are those that are sent: all that memory has, none, or names with commas.
 	Events []string `env:"EVENTS" envDefault:"all"`
 }
 
@@ -303,17 +303,14 @@ func (z Zoho) check() []error {
 		bad("ZOHO_EDITION: want production, sandbox or developer")
 	}
 	if (z.ClientID == "") != (z.ClientSecret == "") {
-		bad("ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET come together")
+		bad("ZOHO_CLIENT_ID: it comes together with ZOHO_CLIENT_SECRET")
 	}
 	if z.RefreshToken != "" && !z.Connected() {
 		bad("ZOHO_REFRESH_TOKEN: ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET are required with it")
 	}
-	for name, text := range map[string]string{"ZOHO_API_URL": z.APIURL, "ZOHO_ACCOUNTS_URL": z.AccountsURL} {
-		if text == "" {
-			continue
-		}
-		if u, err := url.Parse(text); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			bad("%s: want an http or https URL", name)
+	for _, v := range []struct{ name, url string }{{"ZOHO_API_URL", z.APIURL}, {"ZOHO_ACCOUNTS_URL", z.AccountsURL}} {
+		if u, err := url.Parse(v.url); v.url != "" && (err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http")) {
+			bad("%s: want an http or https URL", v.name)
 		}
 	}
 	return problems
@@ -388,8 +385,8 @@ func (c Outbound) check() []error {
 		bad("MEM0_WEBHOOK_RETRY_DELAY: want more than 0")
 	}
 	for _, e := range c.Events {
-		if !slices.Contains(memory.Events(), e) {
-			bad("MEM0_WEBHOOK_EVENTS: %q is none of %s", e, strings.Join(memory.Events(), " "))
+		if all := slices.Concat(memory.Events(), memory.OperationalEvents()); !slices.Contains(all, e) {
+			bad("MEM0_WEBHOOK_EVENTS: %q is none of %s", e, strings.Join(all, " "))
 		}
 	}
 	return problems

@@ -37,12 +37,15 @@ func TestDefaults(t *testing.T) {
 		Inbound: config.Inbound{
 			Enabled: true, MaxQueueSize: 10000, MaxRetries: 3,
 			RetryDelayBase: 2 * time.Second, Debounce: 2 * time.Second, GiveUpAfter: 24 * time.Hour,
+			BatchSize: 10, BatchTimeout: 5 * time.Second, NumWorkers: 3,
 		},
 		Outbound: config.Outbound{
 			Timeout: 30 * time.Second, RetryCount: 3, RetryDelay: time.Second, Events: memory.Events(),
 		},
 		BotVersion:  "1.0.0",
 		ZohoModules: []string{"Accounts", "Contacts", "Deals", "Tasks", "Notes", "Activities", "Events", "Calls", "Meetings"},
+		Zoho:        config.Zoho{DataCenter: "us", Edition: "production"},
+		Sync:        config.Sync{IncrementalEvery: time.Hour, FullAt: "02:00", Timezone: "UTC"},
 	}
 	compare := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 	if diff := cmp.Diff(want, read(t), compare); diff != "" {
@@ -64,6 +67,11 @@ func TestEverySettingIsRead(t *testing.T) {
 		"MEM0_WEBHOOK_URL=https://example.com/in?a=b", "MEM0_WEBHOOK_TOKEN=t", "MEM0_WEBHOOK_SECRET=whsec_x", "MEM0_WEBHOOK_TIMEOUT=40",
 		"MEM0_WEBHOOK_RETRY_COUNT=1000", "MEM0_WEBHOOK_RETRY_DELAY=250ms", "MEM0_WEBHOOK_EVENTS=memory_added, memory_deleted",
 		"BOT_VERSION=2.1", "OUTBOUND_ALLOW_PRIVATE=10.1.2.3/8, 127.0.0.1,::1,fd00::/8", "OUTBOUND_PORTS=8443, 9443", "ZOHO_MODULES= Accounts ,Leads,",
+		"WEBHOOK_BASE_URL=https://relay.example.com/in", "WEBHOOK_BATCH_SIZE=100", "WEBHOOK_BATCH_TIMEOUT=250ms", "WEBHOOK_NUM_WORKERS=25",
+		"WEBHOOK_PAYMENTS_SECRET=p", "WEBHOOK_BILLING_SECRET=b", "WEBHOOK_SIGN_SECRET=s", "WEBHOOK_MAIL_SECRET=m",
+		"ZOHO_DATA_CENTER=eu", "ZOHO_EDITION=sandbox", "ZOHO_CLIENT_ID=id", "ZOHO_CLIENT_SECRET=hush", "ZOHO_REFRESH_TOKEN=1000.r",
+		"ZOHO_API_URL=http://localhost:1", "ZOHO_ACCOUNTS_URL=https://localhost:2", "ZOHO_FIELDS=Contacts = Last_Name, Email ; Deals=+Shoe_Size;",
+		"SYNC_INCREMENTAL_EVERY=off", "SYNC_FULL_AT=23:59", "SYNC_TIMEZONE=Europe/Berlin", "MEMRELAY_KEY=the-new-key-0123456789, the-old-key-0123456789",
 	)
 	want := config.Config{
 		DatabaseURL: "postgres://memrelay:hunter2@db:5432/memrelay",
@@ -71,6 +79,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		Inbound: config.Inbound{
 			Enabled: false, Secrets: []string{"new", "old"}, Token: "token", MaxQueueSize: 20000, MaxRetries: 5,
 			RetryDelayBase: 500 * time.Millisecond, Debounce: 0, GiveUpAfter: 90 * time.Minute,
+			BaseURL: "https://relay.example.com/in", BatchSize: 100, BatchTimeout: 250 * time.Millisecond, NumWorkers: 25,
+			Products: config.Products{Payments: "p", Billing: "b", Sign: "s", Mail: "m"},
 		},
 		Outbound: config.Outbound{
 			URL: "https://example.com/in?a=b", Token: "t", Secret: "whsec_x", Timeout: 40 * time.Second,
@@ -83,6 +93,15 @@ func TestEverySettingIsRead(t *testing.T) {
 		},
 		OutboundPorts: []uint16{8443, 9443},
 		ZohoModules:   []string{"Accounts", "Leads"},
+		Zoho: config.Zoho{
+			DataCenter: "eu", Edition: "sandbox", ClientID: "id", ClientSecret: "hush", RefreshToken: "1000.r",
+			APIURL: "http://localhost:1", AccountsURL: "https://localhost:2",
+			Fields: map[string]config.FieldList{
+				"Contacts": {Names: []string{"Last_Name", "Email"}}, "Deals": {Names: []string{"Shoe_Size"}, Beside: true},
+			},
+		},
+		Sync: config.Sync{IncrementalEvery: 0, FullAt: "23:59", Timezone: "Europe/Berlin"},
+		Keys: []string{"the-new-key-0123456789", "the-old-key-0123456789"},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
@@ -157,7 +176,7 @@ func TestEventsMayBeAllOrNone(t *testing.T) {
 // know, and gives no secret away.
 func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
-	secrets := []string{"hunter2", "sesame", "swordfish", "whsec_tuna"}
+	secrets := []string{"hunter2", "sesame", "swordfish", "whsec_tuna", "1000.carp", "pike"}
 	_, _, err := config.FromEnv([]string{
 		"HTTP_ADDR=8000", "LOG_LEVEL=loud", "LOG_FORMAT=xml", "SHUTDOWN_TIMEOUT=0",
 		"WEBHOOK_ENABLED=maybe", "WEBHOOK_SECRET=hunter2", "WEBHOOK_TOKEN=sesame", "WEBHOOK_MAX_QUEUE_SIZE=0", "WEBHOOK_MAX_RETRIES=many",
@@ -165,6 +184,9 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 		"MEM0_WEBHOOK_URL=ftp://user:swordfish@example.com", "MEM0_WEBHOOK_SECRET=whsec_tuna", "MEM0_WEBHOOK_TOKEN=sesame", "MEM0_WEBHOOK_TIMEOUT=1m",
 		"MEM0_WEBHOOK_RETRY_COUNT=1001", "MEM0_WEBHOOK_RETRY_DELAY=0", "MEM0_WEBHOOK_EVENTS=memory_added,memory_forgotten",
 		"OUTBOUND_ALLOW_PRIVATE=10.0.0.0/33", "OUTBOUND_PORTS=70000",
+		"WEBHOOK_BASE_URL=http://relay", "WEBHOOK_BATCH_SIZE=101", "WEBHOOK_BATCH_TIMEOUT=1m", "WEBHOOK_NUM_WORKERS=0",
+		"ZOHO_DATA_CENTER=mars", "ZOHO_EDITION=cheap", "ZOHO_CLIENT_SECRET=pike", "ZOHO_REFRESH_TOKEN=1000.carp", "ZOHO_API_URL=zoho", "ZOHO_ACCOUNTS_URL=ftp://x",
+		"ZOHO_FIELDS=Contacts", "SYNC_INCREMENTAL_EVERY=1s", "SYNC_FULL_AT=noon", "SYNC_TIMEZONE=Mars/Olympus", "MEMRELAY_KEY=pike",
 	})
 	if err == nil {
 		t.Fatal("no error")
@@ -180,9 +202,10 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	slices.Sort(names)
 	want := []string{
 		"DATABASE_URL", "HTTP_ADDR", "LOG_FORMAT", "LOG_LEVEL",
-		"MEM0_WEBHOOK_EVENTS", "MEM0_WEBHOOK_RETRY_COUNT", "MEM0_WEBHOOK_RETRY_DELAY", "MEM0_WEBHOOK_TIMEOUT", "MEM0_WEBHOOK_URL",
-		"OUTBOUND_ALLOW_PRIVATE", "OUTBOUND_PORTS", "SHUTDOWN_TIMEOUT",
-		"WEBHOOK_DEBOUNCE", "WEBHOOK_ENABLED", "WEBHOOK_GIVE_UP_AFTER", "WEBHOOK_MAX_QUEUE_SIZE", "WEBHOOK_MAX_RETRIES", "WEBHOOK_RETRY_DELAY_BASE",
+		"MEM0_WEBHOOK_EVENTS", "MEM0_WEBHOOK_RETRY_COUNT", "MEM0_WEBHOOK_RETRY_DELAY", "MEM0_WEBHOOK_TIMEOUT", "MEM0_WEBHOOK_URL", "MEMRELAY_KEY",
+		"OUTBOUND_ALLOW_PRIVATE", "OUTBOUND_PORTS", "SHUTDOWN_TIMEOUT", "SYNC_FULL_AT", "SYNC_INCREMENTAL_EVERY", "SYNC_TIMEZONE",
+		"WEBHOOK_BASE_URL", "WEBHOOK_BATCH_SIZE", "WEBHOOK_BATCH_TIMEOUT", "WEBHOOK_DEBOUNCE", "WEBHOOK_ENABLED", "WEBHOOK_GIVE_UP_AFTER", "WEBHOOK_MAX_QUEUE_SIZE", "WEBHOOK_MAX_RETRIES", "WEBHOOK_NUM_WORKERS", "WEBHOOK_RETRY_DELAY_BASE",
+		"ZOHO_ACCOUNTS_URL", "ZOHO_API_URL", "ZOHO_CLIENT_ID", "ZOHO_DATA_CENTER", "ZOHO_EDITION", "ZOHO_FIELDS", "ZOHO_REFRESH_TOKEN",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s\nin:\n%v", diff, err)
@@ -212,7 +235,7 @@ func TestOneMistakeIsOneLine(t *testing.T) {
 		{"no wait between deliveries", "MEM0_WEBHOOK_RETRY_DELAY=-0.5", "MEM0_WEBHOOK_RETRY_DELAY: want more than 0"},
 		{
 			"an event that is none", "MEM0_WEBHOOK_EVENTS=memory_eaten",
-			`MEM0_WEBHOOK_EVENTS: "memory_eaten" is none of ` + strings.Join(memory.Events(), " "),
+			`MEM0_WEBHOOK_EVENTS: "memory_eaten" is none of ` + strings.Join(slices.Concat(memory.Events(), memory.OperationalEvents()), " "),
 		},
 		{"a range that is none", "OUTBOUND_ALLOW_PRIVATE=localhost", `OUTBOUND_ALLOW_PRIVATE: "localhost": want an address or a range like 10.0.0.0/8`},
 		{"one of several ranges that is none", "OUTBOUND_ALLOW_PRIVATE=::1, 10.0.0.0/33", `OUTBOUND_ALLOW_PRIVATE: "10.0.0.0/33": want an address or a range like 10.0.0.0/8`},

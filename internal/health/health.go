@@ -33,11 +33,17 @@ type Health struct {
 	counts   *counter.Set
 	capacity int64 // of the backlog, in events
 	now      func() time.Time
+	concerns []Concern
 }
 
-// New makes a Health.
-func New(pool *pgxpool.Pool, counts *counter.Set, capacity int64, now func() time.Time) *Health {
-	return &Health{pool: pool, counts: counts, capacity: capacity, now: now}
+// Concern looks at something that can be wrong while webhooks are taken and
+// worked all the same. It returns what is wrong with its remedy, a sentence each;
+// nothing when all is well. It says nothing that is not for everybody's eyes.
+type Concern func(ctx context.Context) ([]string, error)
+
+// New makes a Health. Any concern degrades it.
+func New(pool *pgxpool.Pool, counts *counter.Set, capacity int64, now func() time.Time, concerns ...Concern) *Health {
+	return &Health{pool: pool, counts: counts, capacity: capacity, now: now, concerns: concerns}
 }
 
 // Live answers 200 as long as the process answers at all.
@@ -64,7 +70,9 @@ type Report struct {
 	QueueCapacity     int64   `json:"queue_capacity"`
 	QueueUtilization  string  `json:"queue_utilization"`
 	OldestEventAge    float64 `json:"oldest_event_age_seconds"` // 0 when none waits
-	Timestamp         string  `json:"timestamp"`
+	// Concerns are what degrades besides the backlog, with the remedy.
+	Concerns  []string `json:"concerns,omitempty"`
+	Timestamp string   `json:"timestamp"`
 }
 
 // Health answers 200 when healthy or degraded, 503 when there is no database.
@@ -86,7 +94,14 @@ func (h *Health) Health(w http.ResponseWriter, r *http.Request) error {
 	default:
 		report.OldestEventAge = max(0, now.Sub(oldest).Seconds())
 	}
-	if float64(backlog) > degradedShare*float64(h.capacity) || report.OldestEventAge > degradedAge.Seconds() {
+	for _, look := range h.concerns {
+		found, err := look(ctx)
+		if err != nil {
+			found = []string{"It could not be looked whether all is well."}
+		}
+		report.Concerns = append(report.Concerns, found...)
+	}
+	if len(report.Concerns) > 0 || float64(backlog) > degradedShare*float64(h.capacity) || report.OldestEventAge > degradedAge.Seconds() {
 		report.Status = "degraded"
 	}
 	return respond.JSON(w, http.StatusOK, report)

@@ -2,7 +2,9 @@ package health
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -30,11 +32,11 @@ type monitored struct {
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", 3600))
 
-func serve(t *testing.T, pool *pgxpool.Pool, capacity int64, now time.Time) *monitored {
+func serve(t *testing.T, pool *pgxpool.Pool, capacity int64, now time.Time, concerns ...Concern) *monitored {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	m := &monitored{pool: pool, counts: counter.New(pool, uuid.New(), "host", 3, log)}
-	h := New(pool, m.counts, capacity, func() time.Time { return now })
+	h := New(pool, m.counts, capacity, func() time.Time { return now }, concerns...)
 	r := chi.NewRouter()
 	respond.Use(r, log)
 	r.Method(http.MethodGet, "/livez", respond.Handler(h.Live))
@@ -86,6 +88,19 @@ func (m *monitored) count(t *testing.T, c counter.Changes) {
 	if err := pgx.BeginFunc(t.Context(), m.pool, func(tx pgx.Tx) error { return m.counts.Add(t.Context(), tx, 0, c) }); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestConcernsDegrade(t *testing.T) {
+	t.Parallel()
+	concern := func(found []string, err error) Concern {
+		return func(context.Context) ([]string, error) { return found, err }
+	}
+	m := serve(t, dbtest.New(t), 1000, noon, concern(nil, nil), concern([]string{"a is lost", "b is lost"}, nil), concern([]string{"unsaid"}, errors.New("secret")))
+	m.wantBody(t, "/health", http.StatusOK, map[string]any{
+		"status": "degraded", "database_connected": true, "queue_size": 0.0, "queue_capacity": 1000.0, "queue_utilization": "0.0%",
+		"oldest_event_age_seconds": 0.0, "timestamp": noon.UTC().Format(time.RFC3339),
+		"concerns": []any{"a is lost", "b is lost", "It could not be looked whether all is well."},
+	})
 }
 
 func TestHealth(t *testing.T) {

@@ -32,6 +32,16 @@ func Events() []string {
 	}
 }
 
+// What is told of the program itself, to endpoints that name it: "all" does not
+// mean these.
+const (
+	SyncCompleted = "sync.completed"
+	SyncFailed    = "sync.failed"
+)
+
+// OperationalEvents returns those of the program itself.
+func OperationalEvents() []string { return []string{SyncCompleted, SyncFailed} }
+
 // Snapshot is a memory inside a webhook.
 type Snapshot struct {
 	ID       uuid.UUID         `json:"id"`
