@@ -4,4 +4,7 @@
 // in one grouped transaction, a row in events and a ProcessEvent job for each
 // record that was not stored before. The sender's 200 is written after that
 // commit, never before.
+//
+// products.go is a second door, for Zoho's products that sign: there the proof is
+// one of product_verify.go, and every body that has it is stored, and not worked.
 package inbound

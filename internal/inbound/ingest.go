@@ -23,7 +23,8 @@ type Delivery struct {
 	Notification
 	Source      string   // the configured sender
 	HeaderIDs   []string // one per event; nil: ids are derived
-	Digest      [32]byte // SHA-256 of Body
+	Unworked    bool     // nobody works what this source sends: stored as ignored, whatever the module
+	Digest      [32]byte // SHA-256 of Body, or of what else tells two bodies of the source apart
 	ContentType string
 	Headers     json.RawMessage // an object of those that are kept
 	Body        []byte

@@ -11,7 +11,7 @@ import (
 const (
 	StatusAccepted  = "accepted"  // stored, with a job
 	StatusDuplicate = "duplicate" // stored before
-	StatusIgnored   = "ignored"   // stored without a job: of a module that nobody asked for
+	StatusIgnored   = "ignored"   // stored without a job: of a module, or a product, that nobody asked for
 )
 
 // recordKey names the record that an event is about.
@@ -78,7 +78,7 @@ func plan(group []Delivery, s stored, modules map[string]bool) []planned {
 			e.eventID, e.status, e.reused = s.judge(id, d.Digest)
 			if e.status == "" {
 				e.status = StatusAccepted
-				if !modules[p.Module] {
+				if d.Unworked || !modules[p.Module] {
 					e.status = StatusIgnored
 				}
 				s.digests[e.eventID] = d.Digest

@@ -77,7 +77,7 @@ type Answer struct {
 func (z *Zoho) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := z.receive(w, r)
 	if err != nil {
-		z.count(err)
+		countRefusal(z.counts, err)
 		respond.Problem(w, r, err)
 		return
 	}
@@ -88,7 +88,7 @@ func (z *Zoho) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // sender in a header; the shape; the proof in the body. Whoever is not proven
 // learns nothing of what was wrong inside.
 func (z *Zoho) receive(w http.ResponseWriter, r *http.Request) (*Answer, error) {
-	body, err := z.read(w, r)
+	body, err := readBody(w, r, z.settings.BodyTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -120,18 +120,27 @@ func (z *Zoho) store(r *http.Request, d Delivery) (*Answer, error) {
 	if d.HeaderIDs, err = headerIDs(header, d.Events); err != nil {
 		return nil, problemOf(err)
 	}
+	events, err := keep(r.Context(), z.ingester, z.counts, z.settings.MaxBacklog, d)
+	if err != nil {
+		return nil, err
+	}
+	return answerTo(r.Context(), header, d, events), nil
+}
+
+// keep stores d, or nothing of it where the backlog has no room.
+func keep(ctx context.Context, in *Ingester, counts *counter.Set, maxBacklog int64, d Delivery) ([]EventStatus, error) {
 	n := int64(len(d.Events))
-	if !z.counts.Reserve(n, z.settings.MaxBacklog) {
+	if !counts.Reserve(n, maxBacklog) {
 		return nil, &respond.Error{
 			Status: http.StatusServiceUnavailable, Code: "backlog_full", RetryAfter: retryAfter,
 			Message: "Too many events wait to be worked. Nothing was stored; send this again later.",
 		}
 	}
 	var accepted int64
-	defer func() { z.counts.Settle(n, accepted) }()
+	defer func() { counts.Settle(n, accepted) }()
 	// Waited for also when the sender has hung up: what is stored then was left out of
 	// the backlog otherwise, and with it more let in than there is room for.
-	events, err := z.ingester.Ingest(context.WithoutCancel(r.Context()), d)
+	events, err := in.Ingest(context.WithoutCancel(ctx), d)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -140,15 +149,16 @@ func (z *Zoho) store(r *http.Request, d Delivery) (*Answer, error) {
 			accepted++
 		}
 	}
-	return z.answer(r.Context(), header, d, events), nil
+	return events, nil
 }
 
-func (z *Zoho) answer(ctx context.Context, header string, d Delivery, events []EventStatus) *Answer {
+// answerTo says what became of d. eventID is the sender's own, "" when it gave none.
+func answerTo(ctx context.Context, eventID string, d Delivery, events []EventStatus) *Answer {
 	statuses := map[string]int{}
 	for _, e := range events {
 		statuses[e.Status]++
 	}
-	a := &Answer{EventID: header, Events: events}
+	a := &Answer{EventID: eventID, Events: events}
 	if a.EventID == "" {
 		a.EventID = events[0].EventID
 	}
@@ -165,14 +175,14 @@ func (z *Zoho) answer(ctx context.Context, header string, d Delivery, events []E
 	return a
 }
 
-// count counts what was refused: 5xx is ours, and sent again; the rest is not.
-func (z *Zoho) count(err error) {
+// countRefusal counts what was refused: 5xx is ours, and sent again; the rest is not.
+func countRefusal(counts *counter.Set, err error) {
 	var e *respond.Error
 	if errors.As(err, &e) && e.Status < http.StatusInternalServerError {
-		z.counts.Refuse(counter.Rejected)
+		counts.Refuse(counter.Rejected)
 		return
 	}
-	z.counts.Refuse(counter.Failed)
+	counts.Refuse(counter.Failed)
 }
 
 // checkType accepts JSON and forms, and no type at all: which one Zoho sends is
@@ -193,7 +203,8 @@ func checkType(h http.Header) (string, error) {
 	}
 }
 
-func (z *Zoho) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody reads a body of at most MaxBody bytes that arrives within limit.
+func readBody(w http.ResponseWriter, r *http.Request, limit time.Duration) ([]byte, error) {
 	tooLarge := &respond.Error{
 		Status: http.StatusRequestEntityTooLarge, Code: "body_too_large",
 		Message: fmt.Sprintf("The body is greater than %d bytes.", MaxBody),
@@ -205,7 +216,7 @@ func (z *Zoho) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	// A recorder in a test has no deadline to set; a server's connection does.
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(z.settings.BodyTimeout))
+	_ = control.SetReadDeadline(time.Now().Add(limit))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	var maxBytes *http.MaxBytesError
 	switch {
@@ -215,7 +226,7 @@ func (z *Zoho) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close")
 		return nil, &respond.Error{
 			Status: http.StatusRequestTimeout, Code: "body_too_slow",
-			Message: fmt.Sprintf("The body did not arrive within %s.", z.settings.BodyTimeout),
+			Message: fmt.Sprintf("The body did not arrive within %s.", limit),
 		}
 	case err != nil:
 		return nil, &respond.Error{Status: http.StatusBadRequest, Code: "body_broken", Message: "The body ended before it was complete.", Err: err}
