@@ -60,6 +60,10 @@ verify: ## check that what is generated, numbered and formatted is in step
 bench: ## measure the door and the walk beside Postgres itself, for a minute
 	go run ./internal/bench -seconds 5 -rounds 3
 
+.PHONY: bench-sync
+bench-sync: ## measure a full and an incremental sync against a Zoho on this machine
+	go run ./internal/bench -syncs -rounds 1
+
 .PHONY: build
 build: ## build the program into bin/memrelay
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/memrelay ./cmd/memrelay

@@ -7,7 +7,230 @@ package db
 
 import (
 	"context"
+	"time"
 )
+
+const claimChannel = `-- name: ClaimChannel :one
+UPDATE channels c SET due_at = now() + interval '2 minutes'
+WHERE c.source = 'zoho' AND c.module = $1::text AND c.state IN ('pending', 'active', 'lost')
+RETURNING c.channel_id, coalesce(c.module, '')::text AS module, c.events, c.notify_url, c.state, c.expires_at, c.failures,
+          (now() + interval '2 minutes')::timestamptz AS claimed_until, now()::timestamptz AS now
+`
+
+type ClaimChannelRow struct {
+	ChannelID    string     `json:"channel_id"`
+	Module       string     `json:"module"`
+	Events       []string   `json:"events"`
+	NotifyURL    string     `json:"notify_url"`
+	State        string     `json:"state"`
+	ExpiresAt    *time.Time `json:"expires_at"`
+	Failures     int32      `json:"failures"`
+	ClaimedUntil time.Time  `json:"claimed_until"`
+	Now          time.Time  `json:"now"`
+}
+
+// ClaimChannel takes a module's channel for what a person wants, whoever else has
+// taken it: what they find out is not written any more.
+func (q *Queries) ClaimChannel(ctx context.Context, module string) (ClaimChannelRow, error) {
+	row := q.db.QueryRow(ctx, claimChannel, module)
+	var i ClaimChannelRow
+	err := row.Scan(
+		&i.ChannelID,
+		&i.Module,
+		&i.Events,
+		&i.NotifyURL,
+		&i.State,
+		&i.ExpiresAt,
+		&i.Failures,
+		&i.ClaimedUntil,
+		&i.Now,
+	)
+	return i, err
+}
+
+const claimDueChannel = `-- name: ClaimDueChannel :one
+UPDATE channels c SET due_at = now() + interval '2 minutes'
+WHERE c.channel_id = (
+    SELECT d.channel_id FROM channels d
+    WHERE d.source = 'zoho' AND d.module IS NOT NULL AND d.state IN ('pending', 'active', 'lost')
+      AND (d.due_at <= now()
+           OR ($1::text <> '' AND d.notify_url <> $1 AND d.failures = 0 AND d.due_at > now() + interval '2 minutes'))
+    ORDER BY d.due_at, d.channel_id LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+RETURNING c.channel_id, coalesce(c.module, '')::text AS module, c.events, c.notify_url, c.state, c.expires_at, c.failures,
+          (now() + interval '2 minutes')::timestamptz AS claimed_until, now()::timestamptz AS now
+`
+
+type ClaimDueChannelRow struct {
+	ChannelID    string     `json:"channel_id"`
+	Module       string     `json:"module"`
+	Events       []string   `json:"events"`
+	NotifyURL    string     `json:"notify_url"`
+	State        string     `json:"state"`
+	ExpiresAt    *time.Time `json:"expires_at"`
+	Failures     int32      `json:"failures"`
+	ClaimedUntil time.Time  `json:"claimed_until"`
+	Now          time.Time  `json:"now"`
+}
+
+// ClaimDueChannel takes a channel that upkeep has something to do for, so that
+// nobody else does for two minutes. One whose URL is not the given one any more
+// has something to do, too; "" moves none.
+func (q *Queries) ClaimDueChannel(ctx context.Context, notifyUrl string) (ClaimDueChannelRow, error) {
+	row := q.db.QueryRow(ctx, claimDueChannel, notifyUrl)
+	var i ClaimDueChannelRow
+	err := row.Scan(
+		&i.ChannelID,
+		&i.Module,
+		&i.Events,
+		&i.NotifyURL,
+		&i.State,
+		&i.ExpiresAt,
+		&i.Failures,
+		&i.ClaimedUntil,
+		&i.Now,
+	)
+	return i, err
+}
+
+const confirmChannel = `-- name: ConfirmChannel :execrows
+UPDATE channels
+SET state = 'active', events = $1, notify_url = $2, expires_at = $3::timestamptz, due_at = $4::timestamptz, failures = 0,
+    last_error = '', confirmed_at = now(), updated_at = now()
+WHERE channel_id = $5 AND due_at = $6::timestamptz AND state IN ('pending', 'active', 'lost')
+`
+
+type ConfirmChannelParams struct {
+	Events       []string  `json:"events"`
+	NotifyURL    string    `json:"notify_url"`
+	ExpiresAt    time.Time `json:"expires_at"`
+	DueAt        time.Time `json:"due_at"`
+	ChannelID    string    `json:"channel_id"`
+	ClaimedUntil time.Time `json:"claimed_until"`
+}
+
+// ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever asked.
+func (q *Queries) ConfirmChannel(ctx context.Context, arg ConfirmChannelParams) (int64, error) {
+	result, err := q.db.Exec(ctx, confirmChannel,
+		arg.Events,
+		arg.NotifyURL,
+		arg.ExpiresAt,
+		arg.DueAt,
+		arg.ChannelID,
+		arg.ClaimedUntil,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const confirmListedChannel = `-- name: ConfirmListedChannel :exec
+UPDATE channels SET confirmed_at = now(), expires_at = $1::timestamptz, due_at = least(due_at, $2::timestamptz)
+WHERE channel_id = $3 AND state = 'active' AND confirmed_at < $4::timestamptz
+`
+
+type ConfirmListedChannelParams struct {
+	ExpiresAt time.Time `json:"expires_at"`
+	DueAt     time.Time `json:"due_at"`
+	ChannelID string    `json:"channel_id"`
+	Before    time.Time `json:"before"`
+}
+
+// ConfirmListedChannel writes that Zoho listed a channel, and until when it lives.
+func (q *Queries) ConfirmListedChannel(ctx context.Context, arg ConfirmListedChannelParams) error {
+	_, err := q.db.Exec(ctx, confirmListedChannel,
+		arg.ExpiresAt,
+		arg.DueAt,
+		arg.ChannelID,
+		arg.Before,
+	)
+	return err
+}
+
+const deleteChannelToken = `-- name: DeleteChannelToken :exec
+DELETE FROM channel_tokens WHERE channel_id = $1 AND token_hash = $2
+`
+
+type DeleteChannelTokenParams struct {
+	ChannelID string `json:"channel_id"`
+	TokenHash []byte `json:"token_hash"`
+}
+
+// DeleteChannelToken deletes a token that Zoho has surely not taken.
+func (q *Queries) DeleteChannelToken(ctx context.Context, arg DeleteChannelTokenParams) error {
+	_, err := q.db.Exec(ctx, deleteChannelToken, arg.ChannelID, arg.TokenHash)
+	return err
+}
+
+const deleteChannelTokens = `-- name: DeleteChannelTokens :exec
+DELETE FROM channel_tokens WHERE channel_id = $1
+`
+
+func (q *Queries) DeleteChannelTokens(ctx context.Context, channelID string) error {
+	_, err := q.db.Exec(ctx, deleteChannelTokens, channelID)
+	return err
+}
+
+const deleteStaleChannelTokens = `-- name: DeleteStaleChannelTokens :exec
+DELETE FROM channel_tokens
+WHERE channel_id = $1 AND (until <= now() OR created_at < now() - interval '8 days')
+`
+
+// DeleteStaleChannelTokens deletes tokens that no notification can carry: those
+// that were followed by another, and those of calls that never had an answer, for
+// no channel lives longer than a week.
+func (q *Queries) DeleteStaleChannelTokens(ctx context.Context, channelID string) error {
+	_, err := q.db.Exec(ctx, deleteStaleChannelTokens, channelID)
+	return err
+}
+
+const endChannelTokens = `-- name: EndChannelTokens :exec
+UPDATE channel_tokens SET until = $1::timestamptz
+WHERE channel_id = $2 AND token_hash <> $3 AND (until IS NULL OR until > $1)
+`
+
+type EndChannelTokensParams struct {
+	Until     time.Time `json:"until"`
+	ChannelID string    `json:"channel_id"`
+	TokenHash []byte    `json:"token_hash"`
+}
+
+// EndChannelTokens ends the tokens that were given before the one that Zoho has now.
+func (q *Queries) EndChannelTokens(ctx context.Context, arg EndChannelTokensParams) error {
+	_, err := q.db.Exec(ctx, endChannelTokens, arg.Until, arg.ChannelID, arg.TokenHash)
+	return err
+}
+
+const failChannel = `-- name: FailChannel :execrows
+UPDATE channels
+SET state = CASE WHEN $1::boolean THEN 'lost' ELSE state END, failures = failures + 1, last_error = $2,
+    due_at = $3::timestamptz, updated_at = now()
+WHERE channel_id = $4 AND due_at = $5::timestamptz AND state IN ('pending', 'active', 'lost')
+`
+
+type FailChannelParams struct {
+	Lost         bool      `json:"lost"`
+	LastError    string    `json:"last_error"`
+	DueAt        time.Time `json:"due_at"`
+	ChannelID    string    `json:"channel_id"`
+	ClaimedUntil time.Time `json:"claimed_until"`
+}
+
+// FailChannel writes that a call failed, unless the channel was taken from whoever called.
+func (q *Queries) FailChannel(ctx context.Context, arg FailChannelParams) (int64, error) {
+	result, err := q.db.Exec(ctx, failChannel,
+		arg.Lost,
+		arg.LastError,
+		arg.DueAt,
+		arg.ChannelID,
+		arg.ClaimedUntil,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
 
 const getChannel = `-- name: GetChannel :one
 SELECT c.source,
@@ -27,4 +250,426 @@ func (q *Queries) GetChannel(ctx context.Context, channelID string) (GetChannelR
 	var i GetChannelRow
 	err := row.Scan(&i.Source, &i.TokenHashes)
 	return i, err
+}
+
+const getChannelState = `-- name: GetChannelState :one
+SELECT state FROM channels WHERE channel_id = $1
+`
+
+func (q *Queries) GetChannelState(ctx context.Context, channelID string) (string, error) {
+	row := q.db.QueryRow(ctx, getChannelState, channelID)
+	var state string
+	err := row.Scan(&state)
+	return state, err
+}
+
+const getModuleState = `-- name: GetModuleState :one
+SELECT state FROM channels WHERE source = 'zoho' AND module = $1::text
+`
+
+// GetModuleState returns the state of a module's channel.
+func (q *Queries) GetModuleState(ctx context.Context, module string) (string, error) {
+	row := q.db.QueryRow(ctx, getModuleState, module)
+	var state string
+	err := row.Scan(&state)
+	return state, err
+}
+
+const insertChannelToken = `-- name: InsertChannelToken :execrows
+INSERT INTO channel_tokens (channel_id, token_hash)
+SELECT c.channel_id, $1 FROM channels c
+WHERE c.channel_id = $2 AND c.due_at = $3::timestamptz AND c.state IN ('pending', 'active', 'lost')
+FOR UPDATE
+`
+
+type InsertChannelTokenParams struct {
+	TokenHash    []byte    `json:"token_hash"`
+	ChannelID    string    `json:"channel_id"`
+	ClaimedUntil time.Time `json:"claimed_until"`
+}
+
+// InsertChannelToken stores the token that Zoho is about to be given, unless the
+// channel was taken from whoever gives it.
+func (q *Queries) InsertChannelToken(ctx context.Context, arg InsertChannelTokenParams) (int64, error) {
+	result, err := q.db.Exec(ctx, insertChannelToken, arg.TokenHash, arg.ChannelID, arg.ClaimedUntil)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const insertMissingChannels = `-- name: InsertMissingChannels :many
+INSERT INTO channels (channel_id, module, events, notify_url, state, due_at)
+SELECT n.channel_id, n.module, ARRAY[n.module || '.all'], $1, 'pending', now()
+FROM (SELECT unnest($2::text[]) AS channel_id, unnest($3::text[]) AS module) AS n
+WHERE NOT EXISTS (SELECT FROM channels c WHERE c.source = 'zoho' AND c.module = n.module)
+ORDER BY n.module
+ON CONFLICT DO NOTHING
+RETURNING coalesce(module, '')::text AS module
+`
+
+type InsertMissingChannelsParams struct {
+	NotifyURL  string   `json:"notify_url"`
+	ChannelIds []string `json:"channel_ids"`
+	Modules    []string `json:"modules"`
+}
+
+// InsertMissingChannels makes the rows of modules that have none, due at once. A
+// module whose channel a person removed has one.
+func (q *Queries) InsertMissingChannels(ctx context.Context, arg InsertMissingChannelsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, insertMissingChannels, arg.NotifyURL, arg.ChannelIds, arg.Modules)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var module string
+		if err := rows.Scan(&module); err != nil {
+			return nil, err
+		}
+		items = append(items, module)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listChannelModules = `-- name: ListChannelModules :many
+SELECT coalesce(module, '')::text AS module FROM channels
+WHERE source = 'zoho' AND module IS NOT NULL AND state IN ('pending', 'active', 'lost') ORDER BY module
+`
+
+// ListChannelModules returns the modules whose channels upkeep looks after.
+func (q *Queries) ListChannelModules(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, listChannelModules)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var module string
+		if err := rows.Scan(&module); err != nil {
+			return nil, err
+		}
+		items = append(items, module)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listChannels = `-- name: ListChannels :many
+SELECT c.channel_id, c.source, coalesce(c.module, '')::text AS module, c.events, c.notify_url,
+       (CASE WHEN c.state = 'active' AND c.expires_at <= now() THEN 'lost' ELSE c.state END)::text AS state,
+       c.expires_at, c.due_at, c.failures, c.last_error, c.confirmed_at, coalesce(r.events, 0)::bigint AS received, n.received_at
+FROM channels c
+LEFT JOIN (SELECT e.source, e.module, count(*) AS events, max(e.id) AS newest
+           FROM (SELECT id, source, module FROM events ORDER BY id DESC LIMIT 10000) AS e
+           GROUP BY e.source, e.module) AS r ON r.source = c.source AND r.module = c.module
+LEFT JOIN events n ON n.id = r.newest
+ORDER BY c.module NULLS LAST, c.channel_id
+`
+
+type ListChannelsRow struct {
+	ChannelID   string     `json:"channel_id"`
+	Source      string     `json:"source"`
+	Module      string     `json:"module"`
+	Events      []string   `json:"events"`
+	NotifyURL   string     `json:"notify_url"`
+	State       string     `json:"state"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	DueAt       *time.Time `json:"due_at"`
+	Failures    int32      `json:"failures"`
+	LastError   string     `json:"last_error"`
+	ConfirmedAt *time.Time `json:"confirmed_at"`
+	Received    int64      `json:"received"`
+	ReceivedAt  *time.Time `json:"received_at"`
+}
+
+// ListChannels returns every channel, and what came of its module among the newest
+// 10,000 events. One that has expired is lost, whether upkeep has seen it or not.
+func (q *Queries) ListChannels(ctx context.Context) ([]ListChannelsRow, error) {
+	rows, err := q.db.Query(ctx, listChannels)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListChannelsRow{}
+	for rows.Next() {
+		var i ListChannelsRow
+		if err := rows.Scan(
+			&i.ChannelID,
+			&i.Source,
+			&i.Module,
+			&i.Events,
+			&i.NotifyURL,
+			&i.State,
+			&i.ExpiresAt,
+			&i.DueAt,
+			&i.Failures,
+			&i.LastError,
+			&i.ConfirmedAt,
+			&i.Received,
+			&i.ReceivedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listKnownChannels = `-- name: ListKnownChannels :many
+SELECT c.channel_id, coalesce(c.module, '')::text AS module, c.state, c.notify_url, c.expires_at,
+       coalesce((SELECT array_agg(t.token_hash) FROM channel_tokens t
+                 WHERE t.channel_id = c.channel_id AND (t.until IS NULL OR t.until > now())), '{}')::bytea[] AS token_hashes
+FROM channels c ORDER BY c.channel_id
+`
+
+type ListKnownChannelsRow struct {
+	ChannelID   string     `json:"channel_id"`
+	Module      string     `json:"module"`
+	State       string     `json:"state"`
+	NotifyURL   string     `json:"notify_url"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	TokenHashes [][]byte   `json:"token_hashes"`
+}
+
+// ListKnownChannels returns every channel and the hashes of the tokens it may carry.
+func (q *Queries) ListKnownChannels(ctx context.Context) ([]ListKnownChannelsRow, error) {
+	rows, err := q.db.Query(ctx, listKnownChannels)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListKnownChannelsRow{}
+	for rows.Next() {
+		var i ListKnownChannelsRow
+		if err := rows.Scan(
+			&i.ChannelID,
+			&i.Module,
+			&i.State,
+			&i.NotifyURL,
+			&i.ExpiresAt,
+			&i.TokenHashes,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listLostChannels = `-- name: ListLostChannels :many
+SELECT coalesce(module, '')::text AS module FROM channels
+WHERE source = 'zoho' AND module IS NOT NULL
+  AND (state = 'lost' OR (state = 'active' AND expires_at <= now())
+       OR (state IN ('pending', 'active')
+           AND (failures >= 5 OR (failures > 0 AND updated_at < now() - interval '10 minutes'))))
+ORDER BY module
+`
+
+// ListLostChannels returns the modules whose changes nobody tells of, or soon will
+// not: lost, or failing for more than ten minutes, which is five attempts.
+func (q *Queries) ListLostChannels(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, listLostChannels)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var module string
+		if err := rows.Scan(&module); err != nil {
+			return nil, err
+		}
+		items = append(items, module)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const loseChannel = `-- name: LoseChannel :execrows
+UPDATE channels SET state = 'lost', due_at = now(), last_error = $1, updated_at = now()
+WHERE channel_id = $2 AND state = 'active' AND confirmed_at < $3::timestamptz
+`
+
+type LoseChannelParams struct {
+	LastError string    `json:"last_error"`
+	ChannelID string    `json:"channel_id"`
+	Before    time.Time `json:"before"`
+}
+
+// LoseChannel marks a channel to be made anew at once, unless Zoho has confirmed
+// it since before.
+func (q *Queries) LoseChannel(ctx context.Context, arg LoseChannelParams) (int64, error) {
+	result, err := q.db.Exec(ctx, loseChannel, arg.LastError, arg.ChannelID, arg.Before)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const markExpiredChannels = `-- name: MarkExpiredChannels :many
+UPDATE channels SET state = 'lost', updated_at = now()
+WHERE source = 'zoho' AND module IS NOT NULL AND state = 'active' AND expires_at <= now()
+RETURNING coalesce(module, '')::text AS module, channel_id, last_error
+`
+
+type MarkExpiredChannelsRow struct {
+	Module    string `json:"module"`
+	ChannelID string `json:"channel_id"`
+	LastError string `json:"last_error"`
+}
+
+// MarkExpiredChannels marks those whose end has passed without a renewal.
+func (q *Queries) MarkExpiredChannels(ctx context.Context) ([]MarkExpiredChannelsRow, error) {
+	rows, err := q.db.Query(ctx, markExpiredChannels)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []MarkExpiredChannelsRow{}
+	for rows.Next() {
+		var i MarkExpiredChannelsRow
+		if err := rows.Scan(&i.Module, &i.ChannelID, &i.LastError); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const pauseChannel = `-- name: PauseChannel :execrows
+UPDATE channels SET state = 'paused', due_at = NULL, failures = 0, last_error = '', updated_at = now()
+WHERE channel_id = $1 AND due_at = $2::timestamptz AND state IN ('pending', 'active', 'lost')
+`
+
+type PauseChannelParams struct {
+	ChannelID    string    `json:"channel_id"`
+	ClaimedUntil time.Time `json:"claimed_until"`
+}
+
+// PauseChannel writes that Zoho sends nothing any more, unless the channel was
+// taken from whoever asked for that.
+func (q *Queries) PauseChannel(ctx context.Context, arg PauseChannelParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pauseChannel, arg.ChannelID, arg.ClaimedUntil)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const removeChannel = `-- name: RemoveChannel :one
+UPDATE channels SET state = 'removed', due_at = NULL, failures = 0, last_error = '', updated_at = now()
+WHERE source = 'zoho' AND module = $1::text
+RETURNING channel_id
+`
+
+// RemoveChannel takes a channel out of upkeep.
+func (q *Queries) RemoveChannel(ctx context.Context, module string) (string, error) {
+	row := q.db.QueryRow(ctx, removeChannel, module)
+	var channel_id string
+	err := row.Scan(&channel_id)
+	return channel_id, err
+}
+
+const reopenChannel = `-- name: ReopenChannel :execrows
+UPDATE channels
+SET state = 'pending', expires_at = NULL, due_at = now(), failures = 0, last_error = '', updated_at = now(),
+    notify_url = CASE WHEN $1::text <> '' THEN $1 ELSE notify_url END
+WHERE source = 'zoho' AND module = $2::text AND state = ANY ($3::text[])
+`
+
+type ReopenChannelParams struct {
+	NotifyURL string   `json:"notify_url"`
+	Module    string   `json:"module"`
+	States    []string `json:"states"`
+}
+
+// ReopenChannel makes a channel that a person stopped one that Zoho does not know
+// yet. Its id stays: one channel for a module.
+func (q *Queries) ReopenChannel(ctx context.Context, arg ReopenChannelParams) (int64, error) {
+	result, err := q.db.Exec(ctx, reopenChannel, arg.NotifyURL, arg.Module, arg.States)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const setRemovedChannelError = `-- name: SetRemovedChannelError :exec
+UPDATE channels SET last_error = $1, updated_at = now() WHERE channel_id = $2 AND state = 'removed'
+`
+
+type SetRemovedChannelErrorParams struct {
+	LastError string `json:"last_error"`
+	ChannelID string `json:"channel_id"`
+}
+
+// SetRemovedChannelError writes why Zoho may still have a channel that was removed.
+func (q *Queries) SetRemovedChannelError(ctx context.Context, arg SetRemovedChannelErrorParams) error {
+	_, err := q.db.Exec(ctx, setRemovedChannelError, arg.LastError, arg.ChannelID)
+	return err
+}
+
+const wantsChannelListing = `-- name: WantsChannelListing :one
+SELECT EXISTS (SELECT FROM channels WHERE source = 'zoho' AND module IS NOT NULL AND state = 'active'
+               AND confirmed_at < now() - interval '1 day')::boolean AS wanted,
+       now()::timestamptz AS now
+`
+
+type WantsChannelListingRow struct {
+	Wanted bool      `json:"wanted"`
+	Now    time.Time `json:"now"`
+}
+
+// WantsChannelListing reports whether Zoho has said nothing for a day of a channel
+// that should be there, and what time it is.
+func (q *Queries) WantsChannelListing(ctx context.Context) (WantsChannelListingRow, error) {
+	row := q.db.QueryRow(ctx, wantsChannelListing)
+	var i WantsChannelListingRow
+	err := row.Scan(&i.Wanted, &i.Now)
+	return i, err
+}
+
+const wantsKeepChannels = `-- name: WantsKeepChannels :one
+SELECT ((EXISTS (SELECT FROM channels
+                 WHERE source = 'zoho' AND module IS NOT NULL AND state IN ('pending', 'active', 'lost')
+                   AND (due_at <= now()
+                        OR (state = 'active' AND (expires_at <= now() OR confirmed_at < now() - interval '1 day'))
+                        OR ($1::text <> '' AND notify_url <> $1 AND failures = 0
+                            AND due_at > now() + interval '2 minutes')))
+         OR EXISTS (SELECT FROM unnest($2::text[]) AS m (module)
+                    WHERE NOT EXISTS (SELECT FROM channels c WHERE c.source = 'zoho' AND c.module = m.module)))
+    AND NOT EXISTS (SELECT FROM river_job WHERE kind = 'keep_channels'
+                    AND state IN ('available', 'pending', 'retryable', 'running', 'scheduled')))::boolean
+`
+
+type WantsKeepChannelsParams struct {
+	NotifyURL string   `json:"notify_url"`
+	Modules   []string `json:"modules"`
+}
+
+// WantsKeepChannels reports whether upkeep has something to do while no live job
+// will do it.
+func (q *Queries) WantsKeepChannels(ctx context.Context, arg WantsKeepChannelsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, wantsKeepChannels, arg.NotifyURL, arg.Modules)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
 }

@@ -123,3 +123,46 @@ type Event struct {
 	RetryAt        *time.Time `json:"retry_at"`
 	ProcessedAt    *time.Time `json:"processed_at"`
 }
+
+type Sync struct {
+	ID           uuid.UUID  `json:"id"`
+	Kind         string     `json:"kind"`
+	State        string     `json:"state"`
+	RequestedBy  string     `json:"requested_by"`
+	Since        *time.Time `json:"since"`
+	JobID        *int64     `json:"job_id"`
+	WaitsFor     string     `json:"waits_for"`
+	WaitsUntil   *time.Time `json:"waits_until"`
+	Failures     int32      `json:"failures"`
+	LastError    string     `json:"last_error"`
+	Calls        int64      `json:"calls"`
+	CountsMissed bool       `json:"counts_missed"`
+	StartedAt    time.Time  `json:"started_at"`
+	UpdatedAt    time.Time  `json:"updated_at"`
+	FinishedAt   *time.Time `json:"finished_at"`
+}
+
+type SyncError struct {
+	SyncID     uuid.UUID  `json:"sync_id"`
+	Module     string     `json:"module"`
+	RecordID   string     `json:"record_id"`
+	Error      string     `json:"error"`
+	Attempts   int32      `json:"attempts"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ResolvedAt *time.Time `json:"resolved_at"`
+}
+
+type SyncPart struct {
+	SyncID    uuid.UUID `json:"sync_id"`
+	Module    string    `json:"module"`
+	Position  int32     `json:"position"`
+	Phase     string    `json:"phase"`
+	Cursor    string    `json:"cursor"`
+	AfterID   string    `json:"after_id"`
+	Expected  int64     `json:"expected"`
+	Read      int64     `json:"read"`
+	Changed   int64     `json:"changed"`
+	Gone      int64     `json:"gone"`
+	Missed    int64     `json:"missed"`
+	LastError string    `json:"last_error"`
+}

@@ -8,6 +8,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const allowHashJoins = `-- name: AllowHashJoins :exec
@@ -104,6 +106,32 @@ type PullJobsForwardParams struct {
 func (q *Queries) PullJobsForward(ctx context.Context, arg PullJobsForwardParams) error {
 	_, err := q.db.Exec(ctx, pullJobsForward, arg.Ids, arg.DueAt)
 	return err
+}
+
+const rescueJobs = `-- name: RescueJobs :execrows
+UPDATE river_job
+SET state = 'available', scheduled_at = now(), attempt = greatest(attempt - 1, 0)
+WHERE state = 'running'
+  AND attempted_by[array_upper(attempted_by, 1)] NOT IN (
+      SELECT p.process::text FROM processes p WHERE p.seen_at > now() - $1::interval)
+  AND EXISTS (SELECT FROM processes me WHERE me.process = $2 AND me.seen_at > now() - interval '3 seconds')
+`
+
+type RescueJobsParams struct {
+	GoneAfter time.Duration `json:"gone_after"`
+	Process   uuid.UUID     `json:"process"`
+}
+
+// RescueJobs gives back the jobs of processes that have not been seen for
+// @gone_after: they crashed. River would find out by each job's time limit, which
+// takes up to a minute longer. The attempt does not count, for nobody failed. One
+// that was not seen itself, as after an outage of the database, knows nothing of others.
+func (q *Queries) RescueJobs(ctx context.Context, arg RescueJobsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, rescueJobs, arg.GoneAfter, arg.Process)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const tryLockSweep = `-- name: TryLockSweep :one

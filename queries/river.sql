@@ -30,6 +30,18 @@ WHERE j.id = n.id AND j.state IS NOT DISTINCT FROM 'available';
 -- run any more was taken from its worker; its next attempt finds the effect.
 UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY (@ids::bigint[]) AND state IS NOT DISTINCT FROM 'running';
 
+-- name: RescueJobs :execrows
+-- RescueJobs gives back the jobs of processes that have not been seen for
+-- @gone_after: they crashed. River would find out by each job's time limit, which
+-- takes up to a minute longer. The attempt does not count, for nobody failed. One
+-- that was not seen itself, as after an outage of the database, knows nothing of others.
+UPDATE river_job
+SET state = 'available', scheduled_at = now(), attempt = greatest(attempt - 1, 0)
+WHERE state = 'running'
+  AND attempted_by[array_upper(attempted_by, 1)] NOT IN (
+      SELECT p.process::text FROM processes p WHERE p.seen_at > now() - @gone_after::interval)
+  AND EXISTS (SELECT FROM processes me WHERE me.process = @process AND me.seen_at > now() - interval '3 seconds');
+
 -- name: TryLockSweep :one
 -- TryLockSweep reports whether this transaction is the one that sweeps now.
 SELECT pg_try_advisory_xact_lock(hashtextextended('memrelay sweep', 0));

@@ -156,6 +156,7 @@ func freeAddr(t *testing.T) string {
 type victim struct {
 	t                           *testing.T
 	binary, url, addr, receiver string
+	environ                     []string // besides
 	command                     *exec.Cmd
 	output                      bytes.Buffer
 }
@@ -163,7 +164,7 @@ type victim struct {
 func (v *victim) start() {
 	v.t.Helper()
 	v.command = exec.Command(v.binary, "serve")
-	v.command.Env = append(os.Environ(), "DATABASE_URL="+v.url, "HTTP_ADDR="+v.addr, "WEBHOOK_SECRET="+crashSecret,
+	v.command.Env = append(append(os.Environ(), v.environ...), "DATABASE_URL="+v.url, "HTTP_ADDR="+v.addr, "WEBHOOK_SECRET="+crashSecret,
 		"MEM0_WEBHOOK_URL="+v.receiver, "OUTBOUND_ALLOW_PRIVATE=127.0.0.1/32", "LOG_LEVEL=warn", "WEBHOOK_MAX_QUEUE_SIZE=100000")
 	v.output.Reset()
 	v.command.Stderr = &v.output

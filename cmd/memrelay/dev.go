@@ -22,7 +22,8 @@ import (
 )
 
 type devCommand struct {
-	Once bool `help:"Send sample traffic through it, check what came of it, and end."`
+	Zoho bool `help:"With a Zoho on this machine, of twenty accounts, where somebody works; in a database of its own." xor:"what"`
+	Once bool `help:"Send sample traffic through it, check what came of it, and end." xor:"what"`
 }
 
 // Run runs everything on this machine: until ctx ends, or once through the demo.
@@ -35,6 +36,13 @@ func (c devCommand) Run(ctx context.Context, s streams) (err error) {
 	if c.Once {
 		return c.once(ctx, s, database)
 	}
+	if c.Zoho {
+		return database.WithFresh(ctx, func(url string) error {
+			fresh := *database
+			fresh.URL = url
+			return c.serve(ctx, s, &fresh)
+		})
+	}
 	return c.serve(ctx, s, database)
 }
 
@@ -45,7 +53,7 @@ func (devCommand) once(ctx context.Context, s streams, database *devdb.Database)
 	})
 }
 
-func (devCommand) serve(ctx context.Context, s streams, database *devdb.Database) error {
+func (c devCommand) serve(ctx context.Context, s streams, database *devdb.Database) error {
 	secrets, err := devSecrets(database.Home)
 	if err != nil {
 		return err
@@ -71,8 +79,20 @@ func (devCommand) serve(ctx context.Context, s streams, database *devdb.Database
 		return err
 	}
 	base := "http://" + strings.Replace(ln.Addr().String(), "[::]", "localhost", 1)
-	printDev(s, base, database.Described, cfg.Inbound.Secrets[0])
-	return start(ctx, cfg, log, ln, true)
+	printDev(s, base, database, cfg.Inbound.Secrets[0])
+	if !c.Zoho {
+		return start(ctx, cfg, log, ln, true)
+	}
+	zoho, err := demo.StartZoho(ln.Addr().String())
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	zoho.Connect(&cfg)
+	fmt.Fprintf(s.out, "A Zoho of twenty accounts is at %s. What is remembered of it:\n\n  psql '%s' -c 'SELECT kind, content FROM memories ORDER BY updated_at DESC LIMIT 5'\n\n", zoho.URL(), database.URL)
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	go zoho.Work(working)
+	return errors.Join(start(ctx, cfg, log, ln, true), zoho.Close())
 }
 
 // listenDev listens on this machine alone. When nobody said where and the usual
@@ -118,7 +138,7 @@ func devSecrets(home string) (string, error) {
 }
 
 // printDev says where everything is, and one command that can be pasted.
-func printDev(s streams, base, database, secret string) {
+func printDev(s streams, base string, database *devdb.Database, secret string) {
 	body := `{"operation":"create","module":"Contacts","data":[{"id":"1","Last_Name":"Doe","Email":"jane@example.com","Account_Name":{"id":"77","name":"Example Ltd"}}]}`
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
@@ -137,7 +157,7 @@ See what became of it:
 
   DATABASE_URL='%s' %s events show 1
 
-`, version, base, database, secret, base, hex.EncodeToString(mac.Sum(nil)), body, database, thisCommand())
+`, version, base, database.Described, secret, base, hex.EncodeToString(mac.Sum(nil)), body, database.Described, thisCommand())
 }
 
 // thisCommand is how to call this program again from the same folder: what

@@ -7,16 +7,19 @@ import (
 	"log/slog"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/memrelay/memrelay/internal/admin"
+	"github.com/memrelay/memrelay/internal/app"
 	"github.com/memrelay/memrelay/internal/config"
 	"github.com/memrelay/memrelay/internal/outbound"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/telemetry"
+	"github.com/memrelay/memrelay/internal/zoho"
 )
 
 // settings reads the environment and makes the log of it.
@@ -65,6 +68,22 @@ func (s streams) withAdmin(ctx context.Context, do func(*admin.Admin, admin.Acto
 			return fmt.Errorf("build the job client: %w", err)
 		}
 		return do(admin.New(pool, jobs, outbound.Retry), admin.Actor{Name: "command line, " + account()})
+	})
+}
+
+// withZoho opens the database and Zoho for a command. It fails when the settings
+// name no client of Zoho.
+func (s streams) withZoho(ctx context.Context, do func(*pgxpool.Pool, *zoho.Client, config.Config) error) error {
+	cfg, _, err := config.FromEnv(s.environ)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	return s.withPool(ctx, func(pool *pgxpool.Pool) error {
+		client, err := app.NewZoho(cfg, pool, time.Now, s.quiet())
+		if err != nil {
+			return err
+		}
+		return do(pool, client, cfg)
 	})
 }
 

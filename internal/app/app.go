@@ -20,15 +20,19 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/memrelay/memrelay/internal/channel"
 	"github.com/memrelay/memrelay/internal/config"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/health"
 	"github.com/memrelay/memrelay/internal/inbound"
 	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/lane"
 	"github.com/memrelay/memrelay/internal/outbound"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/process"
+	"github.com/memrelay/memrelay/internal/reconcile"
+	"github.com/memrelay/memrelay/internal/zoho"
 )
 
 // Options are what of the program is to run.
@@ -54,6 +58,7 @@ const (
 // App is the program.
 type App struct {
 	cfg      config.Config
+	process  uuid.UUID // as whom this one counts and works
 	o        Options
 	log      *slog.Logger
 	pool     *pgxpool.Pool
@@ -63,6 +68,11 @@ type App struct {
 	ingester *inbound.Ingester
 	health   *health.Health
 	outside  http.RoundTripper // to the endpoints, past the guard
+
+	// What needs Zoho; nil when it is not connected.
+	zoho       *zoho.Client
+	keeper     *channel.Keeper
+	reconciler *reconcile.Reconciler
 }
 
 // New opens the database and builds every part. It refuses a database whose
@@ -96,7 +106,7 @@ func (a *App) open(ctx context.Context) (err error) {
 }
 
 func (a *App) build() error {
-	process := uuid.Must(uuid.NewV7())
+	a.process = uuid.Must(uuid.NewV7())
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -107,12 +117,15 @@ func (a *App) build() error {
 			slots += q.MaxWorkers
 		}
 	}
-	a.counts = counter.New(a.pool, process, host, slots, a.log)
+	a.counts = counter.New(a.pool, a.process, host, slots, a.log)
 	// Workers insert jobs through the client that works them, which is built of
 	// the workers: they get it by way of this value.
 	inserter := &clientInserter{}
+	if err := a.connect(inserter); err != nil {
+		return err
+	}
 	riverConfig := &river.Config{
-		ID:     process.String(),
+		ID:     a.process.String(),
 		Logger: a.log,
 		// An attempt is 10 s at most, so that what a crash left behind is found after 15.
 		JobTimeout:           10 * time.Second,
@@ -133,7 +146,7 @@ func (a *App) build() error {
 	}
 	inserter.client = a.jobs
 	a.ingester = inbound.NewIngester(a.pool, a.jobs, a.counts, a.cfg.ZohoModules, group.Options{})
-	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now)
+	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns)
 	return nil
 }
 
@@ -152,6 +165,8 @@ func queues() map[string]river.QueueConfig {
 		job.QueueRelay: q(2),
 		// A slow endpoint holds its slot for as long as its slowest answer.
 		job.QueueDeliver: q(100),
+		// At most two syncs of Zoho, and its channels.
+		job.QueueUpkeep: q(3),
 	}
 }
 
@@ -171,7 +186,9 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	a.outside = a.guard().Transport()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, a.log))
-	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, process.Payloads{}, a.counts, retry, sender, a.o.Now, a.log))
+	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, sender, a.o.Now, a.log))
+	river.AddWorker(workers, process.NewWaker(a.pool, jobs, a.log))
+	a.addZohoWorkers(workers)
 	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
 	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.outside, a.o.Version, credentials,
 		a.cfg.Outbound.Timeout, a.o.Now, a.log))
@@ -222,6 +239,7 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	if a.o.Work {
 		g.Go(func() error { return a.work(gctx) })
 		g.Go(func() error { a.sweep(gctx); return nil })
+		g.Go(func() error { a.rescue(gctx); return nil })
 	}
 	g.Go(func() error { <-gctx.Done(); return nil })
 	err := g.Wait()
@@ -296,6 +314,9 @@ func (a *App) work(ctx context.Context) error {
 	<-a.jobs.Stopped()
 	return nil
 }
+
+// Jobs inserts jobs.
+func (a *App) Jobs() lane.Inserter { return a.jobs }
 
 // CheckDurable refuses a database that answers before its log is on disk.
 func (a *App) CheckDurable(ctx context.Context) error {

@@ -20,6 +20,12 @@ func (a *App) Handler() http.Handler {
 			Secrets: a.cfg.Inbound.Secrets, Token: a.cfg.Inbound.Token,
 			MaxBacklog: a.cfg.Inbound.MaxQueueSize, BodyTimeout: inbound.BodyTimeout,
 		}))
+		// Zoho's products that sign what they send.
+		products := a.cfg.Inbound.Products
+		r.Method(http.MethodPost, "/webhooks/zoho/{product}", inbound.NewProducts(a.ingester, a.counts, inbound.ProductSettings{
+			Payments: products.Payments, Billing: products.Billing, Sign: products.Sign, Mail: products.Mail,
+			MaxBacklog: a.cfg.Inbound.MaxQueueSize, BodyTimeout: inbound.BodyTimeout, Now: a.o.Now, Log: a.log,
+		}))
 	}
 
 	// Monitors; no token.

@@ -19,7 +19,45 @@ const (
 	sweepEvery = time.Minute
 	// sweepRows is how many rows one transaction mends.
 	sweepRows = 1000
+	// rescueEvery and goneAfter say how soon the jobs of a process that crashed are
+	// given to others. Each writes its row every second: one that has not done so for
+	// ten is gone, or has lost the database, and then its jobs end without effect.
+	rescueEvery = 5 * time.Second
+	goneAfter   = 10 * time.Second
 )
+
+// rescue gives back what processes that crashed had in hand, until ctx ends.
+func (a *App) rescue(ctx context.Context) {
+	tick := time.NewTicker(rescueEvery)
+	defer tick.Stop()
+	for {
+		rescued, err := a.Rescue(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			a.log.WarnContext(ctx, "rescue failed, tried again in a moment", "error", err)
+		case rescued > 0:
+			a.log.WarnContext(ctx, "jobs of a process that is gone were given back", "jobs", rescued)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Rescue gives back the jobs of processes that are gone, and returns how many.
+// That one of them lives all the same does no harm: who writes second finds the
+// effect of the first.
+func (a *App) Rescue(ctx context.Context) (int64, error) {
+	n, err := db.New(a.pool).RescueJobs(ctx, db.RescueJobsParams{GoneAfter: goneAfter, Process: a.process})
+	if err != nil {
+		return 0, fmt.Errorf("rescue jobs: %w", err)
+	}
+	return n, nil
+}
 
 // sweep mends what lost its job, at once and then each minute, until ctx ends.
 // Jobs can end without our code running: discarded by a rescue, deleted by hand.
@@ -46,7 +84,8 @@ func (a *App) sweep(ctx context.Context) {
 
 // Sweep gives a fresh job to every event, lane and outbox row that has none
 // alive, folds the counters of processes that are gone, corrects the backlog's,
-// and makes next month's partition. It returns how many rows it mended. Being
+// makes next month's partition, and starts the syncs of Zoho and the upkeep of its
+// channels when their time has come. It returns how many rows it mended. Being
 // late is never a reason to mend: only having no job is. Several nodes may sweep
 // at once; one does, the others find nothing to do.
 func (a *App) Sweep(ctx context.Context) (int, error) {
@@ -66,6 +105,9 @@ func (a *App) Sweep(ctx context.Context) (int, error) {
 		}
 	}
 	if _, err := a.alone(ctx, pgx.TxOptions{}, a.fold); err != nil {
+		return mended, err
+	}
+	if _, err := a.alone(ctx, pgx.TxOptions{}, a.schedule); err != nil {
 		return mended, err
 	}
 	_, err := a.alone(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, trueUp)

@@ -389,3 +389,37 @@ func TestSweepLeavesNothingBehind(t *testing.T) {
 		})
 	}
 }
+
+// A crash leaves jobs that nobody works. They go on within seconds, and it was
+// nobody's failure.
+func TestRescueGivesBackTheJobsOfTheGone(t *testing.T) {
+	t.Parallel()
+	p := start(t, setup{noWork: true})
+	for name, tc := range map[string]struct {
+		seen    string // when the job's process was last seen, before now; "": never
+		state   string
+		attempt int
+		want    string
+	}{
+		"of a process that crashed":   {"11 seconds", "running", 2, "available 1"},
+		"of one that nobody knows":    {"", "running", 1, "available 0"},
+		"of one that lives":           {"8 seconds", "running", 1, "running 1"},
+		"that wait for another time":  {"11 seconds", "retryable", 1, "retryable 1"},
+		"that ended before the crash": {"11 seconds", "completed", 1, "completed 1"},
+	} {
+		p.send(t, contact(fmt.Sprint(len(name)), "77", "jane@example.com"), name)
+		id := rows[int64](t, p.pool, `SELECT max(id) FROM river_job`)[0]
+		process := uuid.New()
+		if tc.seen != "" {
+			p.exec(t, `INSERT INTO processes (process, host, workers, seen_at) VALUES ($1, 'elsewhere', 1, now() - $2::text::interval)`, process, tc.seen)
+		}
+		p.exec(t, `UPDATE river_job SET state = $2::text::river_job_state, attempt = $3, attempted_at = now(), attempted_by = ARRAY['somebody before', $4],
+			finalized_at = CASE WHEN $2 = 'completed' THEN now() END WHERE id = $1`, id, tc.state, tc.attempt, process.String())
+		if _, err := p.app.Rescue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := rows[string](t, p.pool, `SELECT state || ' ' || attempt FROM river_job WHERE id = $1`, id)[0]; got != tc.want {
+			t.Errorf("a job %s: %s, want %s", name, got, tc.want)
+		}
+	}
+}

@@ -96,6 +96,7 @@ type setup struct {
 	url      string // of the database; "" makes one
 	change   func(*config.Config)
 	noWork   bool
+	ln       net.Listener // nil makes one
 }
 
 // program is a running memrelay.
@@ -129,9 +130,11 @@ func start(t *testing.T, s setup) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ln := s.ln
+	if ln == nil {
+		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	pool, err := pgxpool.New(t.Context(), s.url)
 	if err != nil {

@@ -3,6 +3,7 @@
 // private server with fsync on. Out comes a table.
 //
 //	go run ./internal/bench -seconds 5 -rounds 3
+//	go run ./internal/bench -syncs -rounds 1
 package main
 
 import (
@@ -31,6 +32,7 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 5, "of load in each measurement")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each measurement is repeated, interleaved")
 	flag.IntVar(&o.connections, "connections", 128, "of the load")
+	flag.BoolVar(&o.syncs, "syncs", false, "measure syncs of Zoho instead")
 	flag.StringVar(&o.dir, "dir", "", "where the server's data lies; a disk, not memory (default: a folder for temporary files)")
 	flag.Parse()
 	if err := run(ctx, o, os.Stdout); err != nil {
@@ -42,6 +44,7 @@ func main() {
 type options struct {
 	seconds, rounds, connections int
 	dir                          string
+	syncs                        bool
 }
 
 // run measures everything and prints the table.
@@ -66,9 +69,13 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	defer func() { _ = server.Stop(context.WithoutCancel(ctx)) }()
 
 	b := &bench{o: o, binary: binary, tmp: tmp, server: server}
+	measures := []func(context.Context) ([]row, error){b.pgbench, b.door, b.whole}
+	if o.syncs {
+		measures = []func(context.Context) ([]row, error){b.syncs}
+	}
 	var rows []row
 	for round := range o.rounds {
-		for _, measure := range []func(context.Context) ([]row, error){b.pgbench, b.door, b.whole} {
+		for _, measure := range measures {
 			r, err := measure(ctx)
 			if err != nil {
 				return err

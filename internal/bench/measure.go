@@ -128,6 +128,11 @@ type program struct {
 }
 
 func (b *bench) serve(ctx context.Context, args ...string) (*program, error) {
+	return b.serveWith(ctx, []string{"WEBHOOK_MAX_QUEUE_SIZE=100000000"}, args...)
+}
+
+// serveWith starts the program on a database of its own, with settings besides.
+func (b *bench) serveWith(ctx context.Context, settings []string, args ...string) (*program, error) {
 	url, err := b.database(ctx)
 	if err != nil {
 		return nil, err
@@ -143,7 +148,8 @@ func (b *bench) serve(ctx context.Context, args ...string) (*program, error) {
 	}
 	p := &program{base: "http://" + addr, url: url}
 	p.command = exec.CommandContext(context.WithoutCancel(ctx), b.binary, append([]string{"serve"}, args...)...)
-	p.command.Env = append(os.Environ(), "DATABASE_URL="+url, "HTTP_ADDR="+addr, "WEBHOOK_SECRET="+secret, "WEBHOOK_MAX_QUEUE_SIZE=100000000", "LOG_LEVEL=warn")
+	p.command.Env = append(os.Environ(), "DATABASE_URL="+url, "HTTP_ADDR="+addr, "WEBHOOK_SECRET="+secret, "LOG_LEVEL=warn")
+	p.command.Env = append(p.command.Env, settings...)
 	p.command.Stderr = os.Stderr
 	if err := p.command.Start(); err != nil {
 		return nil, fmt.Errorf("start: %w", err)

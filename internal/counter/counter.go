@@ -45,6 +45,8 @@ const (
 	Delivered       Name = "delivered"        // webhooks that arrived
 	DeliveryRetries Name = "delivery_retries" // attempts that failed and are repeated
 	DeliveriesDied  Name = "deliveries_died"  // deliveries that used up their attempts
+
+	Missed Name = "missed" // changes at Zoho's that a sync found and no webhook had told of
 )
 
 // Each committer of a process counts in slots of its own, from these on: two
@@ -54,6 +56,8 @@ const (
 	RouteSlots  = 16
 	SyncSlots   = 32
 	RecordSlots = 48
+	// ReconcileSlots are one for each kind of sync: a sync stores its pages one after another.
+	ReconcileSlots = 64
 )
 
 // The slots of what is counted outside of groups.

@@ -93,11 +93,11 @@ func kindOf(module string) string {
 func title(r Record) string {
 	kind := kindOf(r.Module)
 	text := strings.ToUpper(kind[:1]) + kind[1:]
-	if name := nameOf(r); name != "" {
+	if name := shorten(nameOf(r)); name != "" {
 		text += " " + name
 	}
 	for _, field := range []string{"Account_Name", "What_Id", "Parent_Id"} {
-		if of := lookupName(r.Fields[field]); of != "" {
+		if of := shorten(lookupName(r.Fields[field])); of != "" {
 			return text + " of " + of
 		}
 	}

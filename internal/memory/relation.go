@@ -2,6 +2,7 @@ package memory
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -38,8 +39,8 @@ func RelationsOf(r Record) []Relation {
 	var all []Relation
 	add := func(source, sourceName, relationship, target, targetName string) {
 		all = append(all, Relation{
-			UserID: UserOfAccount(r.AccountID), Source: source, SourceName: sourceName,
-			Relationship: relationship, Target: target, TargetName: targetName,
+			UserID: UserOfAccount(r.AccountID), Source: source, SourceName: shorten(sourceName),
+			Relationship: relationship, Target: target, TargetName: shorten(targetName),
 		})
 	}
 	has := map[string]string{
@@ -96,14 +97,27 @@ func parentModule(r Record, field string) string {
 	return text(r.Fields["$se_module"])
 }
 
-// link reads a lookup's id and name; of what is none the id is "".
+// link reads a lookup's id and name; of what is none the id is "". A bare id is
+// digits: anything else may be a name.
 func link(raw json.RawMessage) (id, name string) {
-	lookup, _ := decode(raw).(map[string]any)
-	switch v := lookup["id"].(type) {
-	case string:
-		id = v
-	case json.Number:
-		id = v.String()
+	value := decode(raw)
+	lookup, ok := value.(map[string]any)
+	if ok {
+		return idIn(lookup["id"]), nameIn(lookup)
 	}
-	return id, nameIn(lookup)
+	if id = idIn(value); strings.Trim(id, "0123456789") != "" {
+		return "", ""
+	}
+	return id, ""
+}
+
+func idIn(value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	default:
+		return ""
+	}
 }

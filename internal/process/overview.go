@@ -3,6 +3,8 @@ package process
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/memrelay/memrelay/db"
 )
@@ -11,28 +13,32 @@ import (
 const maxCounted = 1000
 
 // overviewOf names the record whose memory is the overview that a unit brings up
-// to date: that of the account whose lane it closes.
+// to date: that of the account whose lane it closes, or of which it observes that
+// very record.
 func (g *syncGroup) overviewOf(u synced) (recordKey, bool) {
-	if !g.connected || u.rest || !isAccount(u.accountID) {
+	k := recordKey{"Accounts", u.accountID}
+	observed := func(o Observation) bool { return recordKey{o.Module, o.RecordID} == k }
+	if !g.connected || !isAccount(u.accountID) || u.rest && !slices.ContainsFunc(u.observations, observed) {
 		return recordKey{}, false
 	}
-	return recordKey{"Accounts", u.accountID}, true
+	return k, true
 }
 
-// overview compares what is remembered of the accounts whose lanes are closed
-// with what is true now: their own fields, and how much belongs to them by the
-// records that this transaction has written already.
+// overview compares what is remembered of those accounts with what is true now:
+// their own fields, and how much belongs to them by the records that this
+// transaction has written already.
 func (g *syncGroup) overview(ctx context.Context, q *db.Queries) error {
-	var ids []string
-	var keys []recordKey
-	for _, u := range g.closing() {
-		if k, ok := g.overviewOf(u); ok {
-			ids, keys = append(ids, u.accountID), append(keys, k)
+	wanted := map[recordKey]bool{}
+	for _, i := range g.live {
+		if k, ok := g.overviewOf(g.units[i]); ok {
+			wanted[k] = true
 		}
 	}
-	if len(ids) == 0 {
+	if len(wanted) == 0 {
 		return nil
 	}
+	keys := sortedRecordKeys(wanted)
+	_, ids := splitKeys(keys)
 	rows, err := q.SummarizeAccounts(ctx, db.SummarizeAccountsParams{AccountIds: ids, Most: maxCounted + 1})
 	if err != nil {
 		return fmt.Errorf("summarize accounts: %w", err)
@@ -55,19 +61,21 @@ func summary(r db.SummarizeAccountsRow) []string {
 			lines = append(lines, name+": "+counted(n)+more)
 		}
 	}
-	open := func(n int64, worth string) string {
+	open := func(n, of int64, worth string) string {
 		switch {
+		case of > maxCounted:
+			return "" // not all were looked at, and another time it would be others
 		case n == 0:
 			return ", none of them open"
-		case worth != "" && worth != "0":
-			return fmt.Sprintf(", %s of them open, worth %s", counted(n), worth)
+		case strings.Trim(worth, "0.") != "":
+			return fmt.Sprintf(", %d of them open, worth %s", n, worth)
 		default:
-			return fmt.Sprintf(", %s of them open", counted(n))
+			return fmt.Sprintf(", %d of them open", n)
 		}
 	}
 	add("Contacts", r.Contacts, "")
-	add("Deals", r.Deals, open(r.OpenDeals, r.OpenAmount))
-	add("Tasks", r.Tasks, open(r.OpenTasks, ""))
+	add("Deals", r.Deals, open(r.OpenDeals, r.Deals, r.OpenAmount))
+	add("Tasks", r.Tasks, open(r.OpenTasks, r.Tasks, ""))
 	add("Notes", r.Notes, "")
 	add("Activities", r.Activities, "")
 	return lines

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,8 +29,9 @@ const readAtField = "$read_at"
 type Reader interface {
 	// Read returns those of a module's records that Zoho has, by id.
 	Read(ctx context.Context, module string, ids []string) (map[string]zoho.Record, error)
-	Get(ctx context.Context, module, id string) (zoho.Record, error)
 	Related(ctx context.Context, module, id, list, fieldsOf string, cursor zoho.Cursor) (zoho.Page, error)
+	// Whole returns records of a list with the texts that a list may have cut.
+	Whole(ctx context.Context, module string, records []zoho.Record) ([]zoho.Record, error)
 	RelatedLists(ctx context.Context, module string) ([]zoho.RelatedList, error)
 }
 
@@ -104,10 +106,11 @@ func alreadyRead(e Event) (Observation, bool) {
 
 // answer is what Zoho said of records of one module.
 type answer struct {
-	unreadable bool                   // Zoho does not let us read the module
+	unreadable bool                   // Zoho does not let us read the module, or not all that it may stand for
 	found      map[string]foundRecord // by id
 	asked      []string               // the modules that were looked at
 	broken     map[string]error       // records whose reading is at fault, by id
+	refused    map[string]bool        // ids that Zoho takes for none
 }
 
 type foundRecord struct {
@@ -115,28 +118,38 @@ type foundRecord struct {
 	fields Fields
 }
 
-// of makes an event's observation, and further ones when what is gone may be
-// known under several modules' names.
+// of makes an event's observation, and further ones where the record may be known
+// under several modules' names: it is gone under those that it is not found under.
 func (a *answer) of(e Event) []Observation {
 	o := Observation{EventID: e.ID, Module: e.Module, RecordID: e.RecordID, ReadAt: e.TakenAt}
-	if a.unreadable {
+	f, found := a.found[e.RecordID]
+	switch {
+	case a.broken[e.RecordID] != nil:
+		o.Err = a.broken[e.RecordID]
+		return []Observation{o}
+	case !found && (a.unreadable || a.refused[e.RecordID]):
 		return []Observation{observe(e)}
 	}
-	if err := a.broken[e.RecordID]; err != nil {
-		o.Err = err
-		return []Observation{o}
+	var all []Observation
+	if found {
+		here := o
+		here.Module, here.Fields = f.module, f.fields
+		all = append(all, here)
 	}
-	if f, ok := a.found[e.RecordID]; ok {
-		o.Module, o.Fields = f.module, f.fields
-		return []Observation{o}
+	gone := a.asked
+	if !slices.Contains(readAs(e.Module), e.Module) {
+		// What payloads said under the notification's own name is of the same record.
+		gone = append(slices.Clone(gone), e.Module)
 	}
-	all := make([]Observation, len(a.asked))
-	for i, module := range a.asked {
-		all[i] = o
-		all[i].Module = module
-		if i > 0 {
-			all[i].EventID = 0
+	for _, module := range gone {
+		if found && slices.Contains(a.asked, module) {
+			continue // a record is of one module, and stays of it
 		}
+		o.Module = module
+		if len(all) > 0 {
+			o.EventID = 0
+		}
+		all = append(all, o)
 	}
 	return all
 }
@@ -155,12 +168,13 @@ func readAs(module string) []string {
 }
 
 func (s *Reads) read(ctx context.Context, module string, ids []string) (answer, error) {
-	a := answer{found: map[string]foundRecord{}, broken: map[string]error{}}
+	a := answer{found: map[string]foundRecord{}, broken: map[string]error{}, refused: map[string]bool{}}
 	for _, name := range readAs(module) {
-		records, err := s.readAll(ctx, name, ids, a.broken)
+		records, err := s.readAll(ctx, name, ids, &a)
 		switch zoho.KindOf(err) {
 		case zoho.KindInvalid, zoho.KindForbidden:
 			s.log.WarnContext(ctx, "Zoho does not let us read a module: its webhooks are believed instead", "module", name, "error", err)
+			a.unreadable = true
 			continue
 		}
 		if err != nil {
@@ -175,24 +189,30 @@ func (s *Reads) read(ctx context.Context, module string, ids []string) (answer, 
 			break
 		}
 	}
-	a.unreadable = len(a.asked) == 0
 	return a, nil
 }
 
-// readAll reads records, in halves when together they are more than an answer
-// may be. One that is too large by itself is at fault.
-func (s *Reads) readAll(ctx context.Context, module string, ids []string, broken map[string]error) (map[string]zoho.Record, error) {
+// readAll reads records, in halves when one of them keeps the others from being
+// read. One that is too large by itself is at fault; of an id that Zoho takes for
+// none its webhooks are believed.
+func (s *Reads) readAll(ctx context.Context, module string, ids []string, a *answer) (map[string]zoho.Record, error) {
 	records, err := s.zoho.Read(ctx, module, ids)
-	if zoho.KindOf(err) != zoho.KindTooLarge {
+	tooLarge, refused := zoho.KindOf(err) == zoho.KindTooLarge, refusesID(err)
+	switch {
+	case !tooLarge && !refused:
 		return records, err
-	}
-	if len(ids) == 1 {
-		broken[ids[0]] = fmt.Errorf("%w: %w", errEvent, err)
+	case len(ids) > 1:
+	case tooLarge:
+		a.broken[ids[0]] = fmt.Errorf("%w: %w", errEvent, err)
+		return nil, nil
+	default:
+		s.log.WarnContext(ctx, "Zoho takes an id for none: its webhooks are believed", "module", module, "record_id", ids[0], "error", err)
+		a.refused[ids[0]] = true
 		return nil, nil
 	}
 	all := map[string]zoho.Record{}
 	for _, half := range [][]string{ids[:len(ids)/2], ids[len(ids)/2:]} {
-		some, err := s.readAll(ctx, module, half, broken)
+		some, err := s.readAll(ctx, module, half, a)
 		if err != nil {
 			return nil, err
 		}
@@ -201,6 +221,16 @@ func (s *Reads) readAll(ctx context.Context, module string, ids []string, broken
 		}
 	}
 	return all, nil
+}
+
+// refusesID reports whether a read failed for what an id is, which says nothing
+// of the module's other records. Without a code it was not even sent.
+func refusesID(err error) bool {
+	var e *zoho.Error
+	if !errors.As(err, &e) || e.Kind != zoho.KindInvalid {
+		return false
+	}
+	return e.Code == "" || e.Code == "INVALID_DATA" || e.Code == "PATTERN_NOT_MATCHED"
 }
 
 // A whole account is read in steps, and a step in pages. The cursor names the
@@ -231,9 +261,9 @@ func (s *Reads) whole(ctx context.Context, at time.Time, accountID, cursor strin
 		return wholePage{}, err
 	}
 	name, at0, _ := strings.Cut(rest, ":")
-	i := max(0, slices.IndexFunc(lists, func(l zoho.RelatedList) bool { return l.APIName == name }))
-	if len(lists) == 0 {
-		return wholePage{next: stepCheck + ":"}, nil
+	i := slices.IndexFunc(lists, func(l zoho.RelatedList) bool { return l.APIName == name })
+	if i < 0 {
+		i, at0 = 0, "" // the beginning, or a list that has another name by now
 	}
 	list := lists[i]
 	page, err := s.zoho.Related(ctx, "Accounts", accountID, list.APIName, list.Module, zoho.Cursor(at0))
@@ -248,13 +278,22 @@ func (s *Reads) whole(ctx context.Context, at time.Time, accountID, cursor strin
 	case err != nil:
 		return wholePage{}, fmt.Errorf("read %s of account %s: %w", list.APIName, accountID, err)
 	}
+	records, err := s.zoho.Whole(ctx, list.Module, page.Records)
+	switch zoho.KindOf(err) {
+	case zoho.KindInvalid, zoho.KindForbidden, zoho.KindTooLarge:
+		s.log.WarnContext(ctx, "texts of a related list stay as it cut them", "account_id", accountID, "list", list.APIName, "error", err)
+		records, err = page.Records, nil
+	}
+	if err != nil {
+		return wholePage{}, fmt.Errorf("read whole texts of %s of account %s: %w", list.APIName, accountID, err)
+	}
 	p := wholePage{next: stepCheck + ":"}
 	if page.Next != "" {
 		p.next = stepList + ":" + list.APIName + ":" + string(page.Next)
 	} else if i+1 < len(lists) {
 		p.next = stepList + ":" + lists[i+1].APIName + ":"
 	}
-	for _, r := range page.Records {
+	for _, r := range records {
 		if id := r.ID(); id != "" {
 			p.observations = append(p.observations, Observation{Module: list.Module, RecordID: id, Fields: storable(r), ReadAt: at, Of: accountID})
 		}
@@ -295,14 +334,14 @@ func (s *Reads) lists(ctx context.Context) ([]zoho.RelatedList, error) {
 
 // storable are a record's fields as Postgres takes them: text without the NUL
 // character, which JSON allows and jsonb refuses, and without halves of surrogate
-// pairs. What is no JSON is left out.
+// pairs or bytes that are no text. What is no JSON is left out.
 func storable(r zoho.Record) Fields {
 	fields := make(Fields, len(r))
 	for name, raw := range r {
 		if strings.ContainsRune(name, 0) || !json.Valid(raw) {
 			continue
 		}
-		if bytes.Contains(raw, []byte(`\u`)) {
+		if bytes.Contains(raw, []byte(`\u`)) || !utf8.Valid(raw) {
 			raw = plainText(raw)
 		}
 		fields[name] = raw

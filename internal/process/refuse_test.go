@@ -76,3 +76,9 @@ func equateErrors() cmp.Option { return cmpopts.EquateErrors() }
 func ignoreTimes() cmp.Option { return cmpopts.IgnoreTypes(time.Time{}) }
 
 var errWorld = errors.New("the world is down")
+
+// sortedLines compares lists of text in any order.
+func sortedLines() cmp.Option { return cmpopts.SortSlices(func(a, b string) bool { return a < b }) }
+
+// cmpEmpty compares no lines and none.
+func cmpEmpty() cmp.Option { return cmpopts.EquateEmpty() }

@@ -25,13 +25,14 @@ import (
 	"github.com/memrelay/memrelay/internal/memory"
 )
 
-// station is both workers on a database of its own. Nothing works by itself: a
+// station is all workers on a database of its own. Nothing works by itself: a
 // test begins and ends jobs by hand, as River does, and moves the time.
 type station struct {
 	pool   *pgxpool.Pool
 	jobs   *river.Client[pgx.Tx]
 	router *Router
 	syncer *Syncer
+	waker  *Waker
 }
 
 // sourceFunc is a source made of a function.
@@ -71,12 +72,14 @@ func stationOn(t *testing.T, pool *pgxpool.Pool, source Source) *station {
 		pool: pool, jobs: jobs,
 		router: NewRouter(pool, jobs, counts, testRetry(), testDebounce, slog.New(slog.NewTextHandler(t.Output(), nil))),
 		syncer: NewSyncer(pool, jobs, source, counts, testRetry(), sender, time.Now, log),
+		waker:  NewWaker(pool, jobs, log),
 	}
 }
 
 // sent is one event as inbound stores it.
 type sent struct {
-	id        int64 // 0: the next
+	id        int64  // 0: the next
+	source    string // "": zoho
 	module    string
 	operation string
 	recordID  string
@@ -95,10 +98,10 @@ func (s *station) receive(t *testing.T, e sent) (eventID, jobID int64) {
 	err := pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(t.Context(), `
 			INSERT INTO events (id, source, event_id, digest, module, operation, record_id, modified_fields, occurred_at, received_at)
-			VALUES (coalesce(nullif($1::bigint, 0), nextval(pg_get_serial_sequence('events', 'id'))), 'zoho', $2, $3, $4, $5, $6, $7,
+			VALUES (coalesce(nullif($1::bigint, 0), nextval(pg_get_serial_sequence('events', 'id'))), coalesce(nullif($10, ''), 'zoho'), $2, $3, $4, $5, $6, $7,
 			        nullif($8::timestamptz, '0001-01-01 00:00:00+00'), coalesce(nullif($9::timestamptz, '0001-01-01 00:00:00+00'), now()))
 			RETURNING id`,
-			e.id, uuid.NewString(), make([]byte, 32), e.module, e.operation, e.recordID, e.modified, e.occurred, e.received).Scan(&eventID)
+			e.id, uuid.NewString(), make([]byte, 32), e.module, e.operation, e.recordID, e.modified, e.occurred, e.received, e.source).Scan(&eventID)
 		if err != nil {
 			return err
 		}
@@ -170,6 +173,12 @@ func (s *station) attempt(ctx context.Context, row *rivertype.JobRow) error {
 			return err
 		}
 		return s.syncer.Work(ctx, j)
+	case job.WakeAccount{}.Kind():
+		j := &river.Job[job.WakeAccount]{JobRow: row}
+		if err := json.Unmarshal(row.EncodedArgs, &j.Args); err != nil {
+			return err
+		}
+		return s.waker.Work(ctx, j)
 	default:
 		return fmt.Errorf("a job of kind %s is nobody's here", row.Kind)
 	}
@@ -234,7 +243,7 @@ func (s *station) later(t *testing.T) {
 func (s *station) waiting(t *testing.T) []int64 {
 	t.Helper()
 	return rows[int64](t, s.pool, `SELECT id FROM river_job
-		WHERE kind IN ('process_event', 'sync_account') AND state IN ('available', 'scheduled', 'retryable') ORDER BY id`)
+		WHERE kind IN ('process_event', 'sync_account', 'wake_account') AND state IN ('available', 'scheduled', 'retryable') ORDER BY id`)
 }
 
 // finish works, side by side and however long it takes, all that is left to do,

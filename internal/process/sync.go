@@ -131,7 +131,12 @@ func (s *Syncer) read(ctx context.Context, accountID string, work taken) ([]Obse
 	}
 	if work.whole != nil {
 		page, err := s.readWhole(ctx, accountID, work.whole, work.now)
-		if err != nil {
+		switch {
+		case err != nil && len(work.events) > 0:
+			// What webhooks told does not wait for a page that Zoho does not give: the
+			// next run asks for it again.
+			s.log.WarnContext(ctx, "a page of the whole account could not be read", "account_id", accountID, "error", err)
+		case err != nil:
 			return nil, err
 		}
 		for i := range page {
@@ -158,7 +163,7 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 		return nil
 	case ctx.Err() != nil:
 		return ended(ctx)
-	case s.blame(err, events) == ofWorld:
+	case s.blame(err, events, u.whole) == ofWorld:
 		return wait(ctx, s.log, err, "account_id", u.accountID)
 	}
 	last := synced{claim: u.claim, upTo: u.upTo, cut: u.cut, failures: whole.failures, whole: u.whole}
@@ -172,20 +177,23 @@ func (s *Syncer) store(ctx context.Context, u synced, events []Event) error {
 		case ctx.Err() != nil:
 			return ended(ctx)
 		case err == nil:
-		case s.blame(err, events[i:i+1]) == ofWorld:
+		case s.blame(err, events[i:i+1], nil) == ofWorld:
 			return wait(ctx, s.log, err, "account_id", u.accountID)
 		default:
 			last.failures = append(last.failures, failure{eventID: e.ID, failures: e.Failures, err: err})
 		}
 	}
 	for _, o := range u.observations[len(events):] {
+		if o.Err != nil {
+			continue
+		}
 		one := synced{claim: u.claim, upTo: u.upTo, rest: true, observations: []Observation{o}, bytes: o.size()}
 		_, err := s.writes.Do(ctx, one)
 		switch {
 		case ctx.Err() != nil:
 			return ended(ctx)
 		case err == nil:
-		case classify(err) != ofEvent:
+		case s.blame(err, events, u.whole) == ofWorld:
 			return wait(ctx, s.log, err, "account_id", u.accountID)
 		default:
 			// No event answers for it; the next that names it will.
@@ -219,11 +227,15 @@ func (u synced) keep(events []Event) synced {
 }
 
 // blame decides for whose fault an error is taken: one that nobody can classify
-// is the world's, until an event has waited for too long.
-func (s *Syncer) blame(err error, events []Event) blame {
+// is the world's, until an event or the read of the whole account has waited for
+// too long.
+func (s *Syncer) blame(err error, events []Event, whole *wholeRead) blame {
 	b := classify(err)
 	if b != ofUnknown {
 		return b
+	}
+	if whole != nil && s.now().Sub(whole.since) > s.retry.GiveUpAfter {
+		return ofEvent
 	}
 	for _, e := range events {
 		if s.now().Sub(e.RoutedAt) > s.retry.GiveUpAfter {

@@ -85,7 +85,8 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 		if v := &answers[i].Value; v.mine && v.notYet.IsZero() {
 			v.events, v.cut = work[u.accountID].events, work[u.accountID].cut
 			for n := range v.events {
-				v.events[n].TakenAt = v.now
+				// This transaction may have begun before the event was routed that it finds.
+				v.events[n].TakenAt = later(v.now, v.events[n].RoutedAt)
 			}
 		}
 	}
