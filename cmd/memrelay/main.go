@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // SYNC_TIMEZONE is known also where the machine has no list of zones, as in a small image
 
 	"github.com/alecthomas/kong"
 )

@@ -308,6 +308,13 @@ func (z Zoho) check() []error {
 	if z.RefreshToken != "" && !z.Connected() {
 		bad("ZOHO_REFRESH_TOKEN: ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET are required with it")
 	}
+	for module, list := range z.Fields {
+		// More would be left out without a word, by Zoho's limit for a list.
+		if n := len(zoho.DefaultFields(module)); list.Beside && n+len(list.Names) > zoho.MaxFields {
+			bad("ZOHO_FIELDS: %s: the usual fields are %d, so at most %d beside them", module, n, zoho.MaxFields-n)
+			break
+		}
+	}
 	for _, v := range []struct{ name, url string }{{"ZOHO_API_URL", z.APIURL}, {"ZOHO_ACCOUNTS_URL", z.AccountsURL}} {
 		if u, err := url.Parse(v.url); v.url != "" && (err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http")) {
 			bad("%s: want an http or https URL", v.name)

@@ -244,6 +244,14 @@ func TestOneMistakeIsOneLine(t *testing.T) {
 		{"a port beyond the last", "OUTBOUND_PORTS=65536", `OUTBOUND_PORTS: "65536": want a port, 1 to 65535`},
 		{"a port before the first", "OUTBOUND_PORTS=0", `OUTBOUND_PORTS: "0": want a port, 1 to 65535`},
 		{"a duration that is none", "WEBHOOK_DEBOUNCE=2 s", `WEBHOOK_DEBOUNCE: want seconds, or a duration like "2m"`},
+		{
+			"more fields than Zoho gives", "ZOHO_FIELDS=Contacts=+" + strings.Repeat("A,", 20),
+			"ZOHO_FIELDS: Contacts: the usual fields are 41, so at most 9 beside them",
+		},
+		{"a module without fields", "ZOHO_FIELDS=Contacts=", `ZOHO_FIELDS: "Contacts=": want Module=Field,Field`},
+		{"a moment that is none", "SYNC_FULL_AT=24:00", "SYNC_FULL_AT: want hours and minutes as 02:00, or off"},
+		{"a sync each second", "SYNC_INCREMENTAL_EVERY=1", "SYNC_INCREMENTAL_EVERY: want at least a minute, or off"},
+		{"a client without its secret", "ZOHO_CLIENT_ID=1000.X", "ZOHO_CLIENT_ID: it comes together with ZOHO_CLIENT_SECRET"},
 		{"a number that is none", "WEBHOOK_MAX_RETRIES=three", `WEBHOOK_MAX_RETRIES: strconv.ParseInt: parsing "three": invalid syntax`},
 		{"neither yes nor no", "WEBHOOK_ENABLED=maybe", `WEBHOOK_ENABLED: strconv.ParseBool: parsing "maybe": invalid syntax`},
 	} {

@@ -195,6 +195,17 @@ func TestAThrottledCallWaits(t *testing.T) {
 	}
 }
 
+// Who is refused at the same time does not come again at the same time.
+func TestThrottledCallsSpread(t *testing.T) {
+	t.Parallel()
+	c, clock := clientOf(t, saying(429, ""))
+	c.jitter = func() float64 { return 0 }
+	_, _ = c.Count(t.Context(), "Accounts")
+	if d := cmp.Diff([]time.Duration{500 * time.Millisecond, time.Second}, clock.waited()); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestACallWaitsNoLongerThanItsCaller(t *testing.T) {
 	t.Parallel()
 	c, clock := clientOf(t, saying(429, problemOf("TOO_MANY_REQUESTS", "no"), "Retry-After", "10"))

@@ -141,7 +141,7 @@ func TestListReadsEachRecordOnce(t *testing.T) {
 				return 9000
 			}
 			return 10
-		}}, 0, 500},
+		}}, 0, 140},
 		{"one very large, odd pages", thousands{n: 500, size: func(i int) int {
 			if i == 333 {
 				return 9000
@@ -153,7 +153,7 @@ func TestListReadsEachRecordOnce(t *testing.T) {
 				return 9900
 			}
 			return 10
-		}}, 0, 120},
+		}}, 0, 30},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
