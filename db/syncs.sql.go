@@ -51,16 +51,13 @@ func (q *Queries) AdvanceSyncPart(ctx context.Context, arg AdvanceSyncPartParams
 	return err
 }
 
-const askAccountsWhole = `-- name: AskAccountsWhole :exec
-WITH locked AS (
-    SELECT l.account_id FROM accounts l WHERE l.account_id = ANY ($1::text[]) ORDER BY l.account_id FOR UPDATE
-)
-UPDATE accounts a SET whole_at = NULL, whole_since = NULL, whole_cursor = '' FROM locked WHERE a.account_id = locked.account_id
+const askAccountWhole = `-- name: AskAccountWhole :exec
+UPDATE accounts SET whole_at = NULL, whole_since = now(), whole_cursor = '' WHERE account_id = $1
 `
 
-// AskAccountsWhole forgets that accounts were read whole, so that they are again.
-func (q *Queries) AskAccountsWhole(ctx context.Context, accountIds []string) error {
-	_, err := q.db.Exec(ctx, askAccountsWhole, accountIds)
+// AskAccountWhole begins the read of a whole account anew.
+func (q *Queries) AskAccountWhole(ctx context.Context, accountID string) error {
+	_, err := q.db.Exec(ctx, askAccountWhole, accountID)
 	return err
 }
 
@@ -261,6 +258,19 @@ func (q *Queries) HandOverSync(ctx context.Context, arg HandOverSyncParams) erro
 		arg.ID,
 	)
 	return err
+}
+
+const hasAccountsNotWhole = `-- name: HasAccountsNotWhole :one
+SELECT EXISTS (
+    SELECT FROM accounts WHERE account_id NOT LIKE 'record:%' AND (whole_at IS NULL OR whole_at < $1::timestamptz)
+)
+`
+
+func (q *Queries) HasAccountsNotWhole(ctx context.Context, wholeAt time.Time) (bool, error) {
+	row := q.db.QueryRow(ctx, hasAccountsNotWhole, wholeAt)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }
 
 const insertReconcileEvents = `-- name: InsertReconcileEvents :many
@@ -484,7 +494,7 @@ FROM (SELECT unnest($1::text[]) AS module, unnest($2::text[]) AS record_id,
              unnest($3::text[]) AS event_id, generate_subscripts($3::text[], 1) AS position) AS k
 CROSS JOIN LATERAL (
     SELECT e.status, e.processed_at FROM events e
-    WHERE e.record_id = k.record_id AND e.module = k.module AND e.source = 'reconcile'
+    WHERE e.record_id = k.record_id AND e.module = k.module AND e.source IS NOT DISTINCT FROM 'reconcile'
       AND starts_with(e.event_id, k.event_id)
     ORDER BY e.id DESC LIMIT 1
 ) AS n
@@ -504,6 +514,9 @@ type ListReconcileEventsRow struct {
 
 // ListReconcileEvents returns, for events that are to be stored, the newest one of
 // that id or one that begins with it: the same finding, made before.
+// "IS NOT DISTINCT FROM" is "=" that no index serves: each is looked up among its
+// record's events. By the key of source and id Postgres would walk all that was
+// ever found, where it takes them for few.
 func (q *Queries) ListReconcileEvents(ctx context.Context, arg ListReconcileEventsParams) ([]ListReconcileEventsRow, error) {
 	rows, err := q.db.Query(ctx, listReconcileEvents, arg.Modules, arg.RecordIds, arg.EventIds)
 	if err != nil {
@@ -869,7 +882,7 @@ WITH next AS (
     SELECT n.account_id FROM accounts n
     WHERE n.account_id > $2 AND n.account_id NOT LIKE 'record:%' AND (n.whole_at IS NULL OR n.whole_at < $1::timestamptz)
     ORDER BY n.account_id LIMIT $3
-    FOR UPDATE
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE accounts a SET whole_at = $1::timestamptz FROM next WHERE a.account_id = next.account_id
 RETURNING a.account_id
@@ -883,6 +896,8 @@ type MarkAccountsWholeParams struct {
 
 // MarkAccountsWhole says of the next accounts that a full sync has read all of
 // them; it returns their ids, in no order. Lanes of single records are no accounts.
+// Those that somebody else holds are left out: whoever routes an event holds some
+// and may wait for others that are being written.
 func (q *Queries) MarkAccountsWhole(ctx context.Context, arg MarkAccountsWholeParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, markAccountsWhole, arg.WholeAt, arg.AfterID, arg.MaxAccounts)
 	if err != nil {

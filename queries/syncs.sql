@@ -100,12 +100,15 @@ WHERE EXISTS (
 -- name: ListReconcileEvents :many
 -- ListReconcileEvents returns, for events that are to be stored, the newest one of
 -- that id or one that begins with it: the same finding, made before.
+-- "IS NOT DISTINCT FROM" is "=" that no index serves: each is looked up among its
+-- record's events. By the key of source and id Postgres would walk all that was
+-- ever found, where it takes them for few.
 SELECT k.position::bigint AS position, n.status, n.processed_at
 FROM (SELECT unnest(@modules::text[]) AS module, unnest(@record_ids::text[]) AS record_id,
              unnest(@event_ids::text[]) AS event_id, generate_subscripts(@event_ids::text[], 1) AS position) AS k
 CROSS JOIN LATERAL (
     SELECT e.status, e.processed_at FROM events e
-    WHERE e.record_id = k.record_id AND e.module = k.module AND e.source = 'reconcile'
+    WHERE e.record_id = k.record_id AND e.module = k.module AND e.source IS NOT DISTINCT FROM 'reconcile'
       AND starts_with(e.event_id, k.event_id)
     ORDER BY e.id DESC LIMIT 1
 ) AS n;
@@ -202,21 +205,25 @@ WHERE sync_id = @sync_id AND module = @module AND record_id = @record_id AND att
 -- name: MarkAccountsWhole :many
 -- MarkAccountsWhole says of the next accounts that a full sync has read all of
 -- them; it returns their ids, in no order. Lanes of single records are no accounts.
+-- Those that somebody else holds are left out: whoever routes an event holds some
+-- and may wait for others that are being written.
 WITH next AS (
     SELECT n.account_id FROM accounts n
     WHERE n.account_id > @after_id AND n.account_id NOT LIKE 'record:%' AND (n.whole_at IS NULL OR n.whole_at < @whole_at::timestamptz)
     ORDER BY n.account_id LIMIT @max_accounts
-    FOR UPDATE
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE accounts a SET whole_at = @whole_at::timestamptz FROM next WHERE a.account_id = next.account_id
 RETURNING a.account_id;
 
--- name: AskAccountsWhole :exec
--- AskAccountsWhole forgets that accounts were read whole, so that they are again.
-WITH locked AS (
-    SELECT l.account_id FROM accounts l WHERE l.account_id = ANY (@account_ids::text[]) ORDER BY l.account_id FOR UPDATE
-)
-UPDATE accounts a SET whole_at = NULL, whole_since = NULL, whole_cursor = '' FROM locked WHERE a.account_id = locked.account_id;
+-- name: HasAccountsNotWhole :one
+SELECT EXISTS (
+    SELECT FROM accounts WHERE account_id NOT LIKE 'record:%' AND (whole_at IS NULL OR whole_at < @whole_at::timestamptz)
+);
+
+-- name: AskAccountWhole :exec
+-- AskAccountWhole begins the read of a whole account anew.
+UPDATE accounts SET whole_at = NULL, whole_since = now(), whole_cursor = '' WHERE account_id = @account_id;
 
 -- name: ListAccountReads :many
 -- ListAccountReads says of accounts how far the read of each is.

@@ -30,7 +30,9 @@ func schema(t *testing.T, url string) []string {
 		              pg_get_expr(c.relpartbound, c.oid), (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = c.oid))
 		FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM ours)
 		UNION ALL
-		SELECT format('column %s.%s %s %s %s default %s identity %s', c.oid::regclass, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod),
+		SELECT format('column %s.%s %s %s %s default %s identity %s', c.oid::regclass, a.attname,
+		              -- the place among the columns there are: a column that is dropped leaves its number behind
+		              row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
 		              CASE WHEN a.attnotnull THEN 'not null' END, pg_get_expr(d.adbin, d.adrelid), a.attidentity)
 		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE c.relnamespace IN (SELECT oid FROM ours) AND a.attnum > 0 AND NOT a.attisdropped

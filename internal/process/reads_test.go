@@ -246,7 +246,8 @@ func TestStorable(t *testing.T) {
 				}
 				return r
 			}
-			if diff := cmp.Diff(Fields(read(tt.want)), storable(read(tt.in))); diff != "" {
+			text := cmp.Transformer("text", func(raw json.RawMessage) string { return string(raw) })
+			if diff := cmp.Diff(Fields(read(tt.want)), storable(read(tt.in)), text); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

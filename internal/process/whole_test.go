@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/zoho"
 )
 
 // A notification names a contact that nobody knows. It is remembered for its
@@ -99,7 +100,7 @@ func TestFirstSightReadsTheWholeAccount(t *testing.T) {
 		t.Errorf("the account was read whole: %+v", w)
 	}
 	s.finish(t) // the other account, which a contact came to
-	want2 := []string{
+	wantMemories := []string{
 		"zoho:77 77 Accounts 77 Account Acme\nAccount Name: Acme\nAccount Status: Active\n" +
 			"Contacts: 3\nDeals: 1, 1 of them open, worth 1000\nTasks: 1, 1 of them open\nNotes: 1\nActivities: 2",
 		"zoho:77 77 Calls 50 Activity Hello of Acme\nSubject: Hello\nWhat Id: Acme",
@@ -110,7 +111,7 @@ func TestFirstSightReadsTheWholeAccount(t *testing.T) {
 		"zoho:77 77 Notes 20 Note Visit of Acme\nNote Title: Visit\nParent Id: Acme",
 		"zoho:77 77 Tasks 30 Task Call of Acme\nSubject: Call\nWhat Id: Acme",
 	}
-	if diff := cmp.Diff(want2, s.remembered(t)); diff != "" {
+	if diff := cmp.Diff(wantMemories, s.remembered(t)); diff != "" {
 		t.Errorf("remembered (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"8 deleted zoho:77", "8 added zoho:88", "9 deleted zoho:77"}, rows[string](t, s.pool, `
@@ -153,12 +154,12 @@ func TestWholeReadOfAGreatAccount(t *testing.T) {
 			break
 		}
 		// One that was read on an earlier page, one that will be on the last, one anew.
-		var told []int64
 		if runs == 5 {
 			for _, id := range []string{"1000", "3499", "5000"} {
 				z.put(t, "Contacts", contact(id, "77", "b@example.com"))
 			}
-			told = append(told, s.notify(t, "Contacts", "update", "1000"), s.notify(t, "Contacts", "update", "3499"))
+			s.notify(t, "Contacts", "update", "1000")
+			s.notify(t, "Contacts", "update", "3499")
 			s.route(t, sent{module: "Contacts", operation: "create", recordID: "5000", record: contact("5000", "77", "never read")})
 		}
 		z.made()
@@ -177,7 +178,7 @@ func TestWholeReadOfAGreatAccount(t *testing.T) {
 		if runs == 5 {
 			got := rows[string](t, s.pool, `SELECT record_id || ' ' || status FROM events WHERE account_id = '77' AND module = 'Contacts' ORDER BY id`)
 			if diff := cmp.Diff([]string{"1000 processed", "5000 processed"}, got); diff != "" {
-				t.Errorf("events that arrived meanwhile, of %v (-want +got):\n%s", told, diff)
+				t.Errorf("events that arrived meanwhile (-want +got):\n%s", diff)
 			}
 		}
 		s.noOrphans(t)
@@ -269,7 +270,7 @@ func TestPageThatCannotBeReadKeepsNoEvent(t *testing.T) {
 	s.notify(t, "Accounts", "create", "77")
 	z.fail(func(c zohoCall) error {
 		if c.op == "list" {
-			return zohoSays(1, "INTERNAL_ERROR")
+			return zohoSays(zoho.KindUnavailable, "INTERNAL_ERROR")
 		}
 		return nil
 	})

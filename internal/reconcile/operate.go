@@ -189,28 +189,27 @@ func (r *Reconciler) SyncAccounts(ctx context.Context, ids []string, who Actor) 
 	if len(ids) == 0 {
 		return nil
 	}
-	return r.inTx(ctx, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if _, err := q.InsertAccounts(ctx, ids); err != nil {
-			return fmt.Errorf("insert accounts: %w", err)
+	for _, id := range ids {
+		// One by one: whoever holds one account must not wait for another.
+		if err := r.inTx(ctx, func(tx pgx.Tx) error { return r.askWhole(ctx, tx, id, who) }); err != nil {
+			return err
 		}
-		if err := q.AskAccountsWhole(ctx, ids); err != nil {
-			return fmt.Errorf("ask for whole accounts: %w", err)
-		}
-		wakes := make([]river.InsertManyParams, len(ids))
-		for i, id := range ids {
-			wakes[i] = river.InsertManyParams{Args: job.WakeAccount{AccountID: id}}
-		}
-		if _, err := r.jobs.InsertManyTx(ctx, tx, wakes); err != nil {
-			return fmt.Errorf("insert jobs: %w", err)
-		}
-		for _, id := range ids {
-			if err := audit(ctx, tx, who, "sync.account", "account/"+id, nil); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
+}
+
+func (r *Reconciler) askWhole(ctx context.Context, tx pgx.Tx, id string, who Actor) error {
+	q := db.New(tx)
+	if _, err := q.InsertAccounts(ctx, []string{id}); err != nil {
+		return fmt.Errorf("insert account %s: %w", id, err)
+	}
+	if err := q.AskAccountWhole(ctx, id); err != nil {
+		return fmt.Errorf("ask for the whole account %s: %w", id, err)
+	}
+	if _, err := r.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{{Args: job.WakeAccount{AccountID: id}}}); err != nil {
+		return fmt.Errorf("insert job: %w", err)
+	}
+	return audit(ctx, tx, who, "sync.account", "account/"+id, nil)
 }
 
 func (r *Reconciler) inTx(ctx context.Context, do func(pgx.Tx) error) error {

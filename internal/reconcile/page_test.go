@@ -317,6 +317,7 @@ func TestAFullAndAnIncrementalSyncFindADifferenceOnce(t *testing.T) {
 // before "100". What Zoho leaves out between two ids is gone, and nothing else is.
 func TestAFullSyncFindsWhatIsGone(t *testing.T) {
 	t.Parallel()
+	at := yesterday()
 	known := []string{
 		"5", "9", "10", "99", "100", "101", "998", "999", "1000", "1001",
 		"9007199254740992", "9007199254740993", "9007199254740994", "9007199254740995",
@@ -341,20 +342,20 @@ func TestAFullSyncFindsWhatIsGone(t *testing.T) {
 			}
 			var want []string
 			for _, id := range known {
-				s.know(t, "Contacts", contact(id, "Doe", yesterday()))
+				s.know(t, "Contacts", contact(id, "Doe", at))
 				if gone[id] {
 					want = append(want, "delete Contacts "+id)
 				} else {
-					s.zoho.put(t, "Contacts", contact(id, "Doe", yesterday()))
+					s.zoho.put(t, "Contacts", contact(id, "Doe", at))
 				}
 			}
 			for _, id := range c.unknown {
-				s.zoho.put(t, "Contacts", contact(id, "Doe", yesterday()))
+				s.zoho.put(t, "Contacts", contact(id, "Doe", at))
 				want = append(want, "create Contacts "+id)
 			}
 			// Of other modules nothing is said, and what is deleted cannot go once more.
-			s.know(t, "Deals", contact("6", "Doe", yesterday()))
-			s.know(t, "Contacts", contact("6", "Doe", yesterday()))
+			s.know(t, "Deals", contact("6", "Doe", at))
+			s.know(t, "Contacts", contact("6", "Doe", at))
 			s.exec(t, `UPDATE records SET deleted_at = now() WHERE module = 'Contacts' AND record_id = '6'`)
 
 			st := s.sync(t, Full)
@@ -427,13 +428,13 @@ func TestManyAreGoneAtOnce(t *testing.T) {
 // Were a list out of order taken at its word, what stands further behind would be gone.
 func TestAPageOutOfOrderTakesNobodyAway(t *testing.T) {
 	t.Parallel()
-	s := newStation(t, "Contacts")
+	s, at := newStation(t, "Contacts"), yesterday()
 	for i := range 3 {
-		s.know(t, "Contacts", contact(fmt.Sprint(101+i), "Doe", yesterday()))
+		s.know(t, "Contacts", contact(fmt.Sprint(101+i), "Doe", at))
 	}
-	s.zoho.put(t, "Contacts", contact("100", "Doe", yesterday()))
-	s.zoho.put(t, "Contacts", contact("102", "Doe", yesterday()))
-	s.zoho.put(t, "Contacts", contact("103", "Doe", yesterday()))
+	s.zoho.put(t, "Contacts", contact("100", "Doe", at))
+	s.zoho.put(t, "Contacts", contact("102", "Doe", at))
+	s.zoho.put(t, "Contacts", contact("103", "Doe", at))
 	swap := map[string]string{"100": "103", "103": "100"}
 	s.zoho.listedAs = func(r zoho.Record) zoho.Record {
 		if other, ok := swap[r.ID()]; ok {

@@ -32,12 +32,6 @@ const (
 	Cancelled = "cancelled"
 )
 
-// The events of operation that endpoints may ask for by name.
-const (
-	EventCompleted = "sync.completed"
-	EventFailed    = "sync.failed"
-)
-
 // Source is the source of the events made here.
 const Source = "reconcile"
 
@@ -107,7 +101,7 @@ const (
 	// that is begun then has still time to end, and a stop need not wait for long.
 	sliceTime = 20 * time.Second
 	// jobTime bounds a job: a slice, and the pages it has begun with all they wait for.
-	jobTime = time.Minute
+	jobTime = 45 * time.Second
 	// sideBySide is how many modules a job reads at one time.
 	sideBySide = 3
 )

@@ -178,6 +178,10 @@ func TestASyncThatNothingHelpsEndsAfterADay(t *testing.T) {
 	if st := s.status(t, id); st.State != Running || st.WaitsFor != "a fault to pass" || !strings.Contains(st.LastError, "a fault of ours") {
 		t.Fatalf("after the first fault: %+v", st)
 	}
+	s.work(t, id)
+	if st := s.status(t, id); st.State != Running {
+		t.Fatalf("after the second: %+v", st)
+	}
 	s.exec(t, `UPDATE syncs SET updated_at = now() - interval '23 hours'`)
 	s.work(t, id)
 	if st := s.status(t, id); st.State != Running {

@@ -87,7 +87,7 @@ func (r *Reconciler) Work(ctx context.Context, j *river.Job[job.Reconcile]) erro
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
 	case err != nil:
-		return r.later(ctx, run.ID, fmt.Errorf("get sync: %w", err))
+		return r.later(ctx, j.Args.SyncID, fmt.Errorf("get sync: %w", err))
 	case run.State != Running || run.JobID == nil || *run.JobID != j.ID:
 		return nil
 	}
