@@ -8,8 +8,6 @@ ALTER TABLE records ADD COLUMN read_at timestamptz;
 -- A module's living records in the order of their ids, which are digits: what a
 -- list of Zoho leaves out between two of them is gone.
 CREATE INDEX records_order_idx ON records (module, length(record_id), record_id) WHERE deleted_at IS NULL;
--- What belongs to an account, counted for its overview.
-CREATE INDEX records_living_idx ON records (account_id, module) WHERE deleted_at IS NULL;
 
 ALTER TABLE accounts
     -- When the read of the whole account began that ended last; null: it never was read whole.
@@ -39,6 +37,5 @@ CREATE INDEX relationships_record_idx ON relationships (module, record_id);
 -- +goose Down
 DROP TABLE relationships;
 ALTER TABLE accounts DROP COLUMN whole_at, DROP COLUMN whole_since, DROP COLUMN whole_cursor;
-DROP INDEX records_living_idx;
 DROP INDEX records_order_idx;
 ALTER TABLE records DROP COLUMN read_at;

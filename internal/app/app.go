@@ -165,8 +165,8 @@ func queues() map[string]river.QueueConfig {
 		job.QueueRelay: q(2),
 		// A slow endpoint holds its slot for as long as its slowest answer.
 		job.QueueDeliver: q(100),
-		// At most two syncs of Zoho, and its channels.
-		job.QueueUpkeep: q(3),
+		// At most two syncs of Zoho, and its channels: what starts them looks once a minute.
+		job.QueueUpkeep: {MaxWorkers: 3, FetchPollInterval: time.Second},
 	}
 }
 

@@ -317,3 +317,74 @@ func TestAnExpiredChannelIsMadeAnew(t *testing.T) {
 		t.Errorf("the change is remembered %d times", n)
 	}
 }
+
+// The day's credits are spent: webhooks are taken and routed, a sync waits, and
+// nothing fails. When there are credits again all goes on.
+func TestSpentCreditsOnlyDelay(t *testing.T) {
+	t.Parallel()
+	c := connect(t, 3)
+	c.synced(t, reconcile.Full)
+	c.waitFor(t, "a channel for contacts", `SELECT EXISTS (SELECT FROM channels WHERE module = 'Contacts' AND state = 'active')`)
+	c.zoho.SpendCredits()
+	for _, id := range c.zoho.IDs("Contacts") {
+		c.zoho.Update("Contacts", id, map[string]any{"Title": "Spent"})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := c.zoho.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.waitFor(t, "everything is routed", `SELECT NOT EXISTS (SELECT FROM events WHERE status = 'received')`)
+	if _, _, err := c.syncs.Start(t.Context(), reconcile.Incremental, reconcile.Actor{Name: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	c.waitFor(t, "the sync waits and says for what", `SELECT EXISTS (SELECT FROM syncs WHERE kind = 'incremental' AND state = 'running' AND waits_for <> '' AND waits_until > now())`)
+	if n := rows[int](t, c.pool, `SELECT count(*)::int FROM events WHERE failures > 0 OR status IN ('retrying', 'dead')`)[0]; n != 0 {
+		t.Errorf("%d events failed for want of credits", n)
+	}
+	calls := c.zoho.Calls()
+
+	// A day later. What waits for its time is given it, for a test has no quarter of an hour.
+	c.behind.Store(-int64(25 * time.Hour))
+	c.exec(t, `UPDATE breakers SET open_until = now() WHERE open_until IS NOT NULL`)
+	c.waitFor(t, "everything is worked", `
+		WITH now_due AS (UPDATE river_job SET state = 'available', scheduled_at = now() WHERE state = 'scheduled' OR (state = 'available' AND scheduled_at > now()))
+		SELECT NOT EXISTS (SELECT FROM events WHERE status <> 'processed') AND EXISTS (SELECT FROM syncs WHERE kind = 'incremental' AND state = 'completed')`)
+	if n := rows[int](t, c.pool, `SELECT count(*)::int FROM memories WHERE content LIKE '%Title: Spent%'`)[0]; n != len(c.zoho.IDs("Contacts")) {
+		t.Errorf("%d of %d changes are in memory", n, len(c.zoho.IDs("Contacts")))
+	}
+	if calls > 60 {
+		t.Errorf("%d calls were made, most of them without credits", calls)
+	}
+}
+
+// Somebody revokes the authorisation at Zoho: that is seen, with the remedy, and
+// costs no event an attempt.
+func TestARevokedAuthorisationIsSeen(t *testing.T) {
+	t.Parallel()
+	c := connect(t, 3)
+	c.synced(t, reconcile.Full)
+	c.waitFor(t, "a channel for contacts", `SELECT EXISTS (SELECT FROM channels WHERE module = 'Contacts' AND state = 'active')`)
+	c.zoho.RevokeRefreshToken()
+	c.zoho.InvalidateAccessTokens()
+	for _, id := range c.zoho.IDs("Contacts") {
+		c.zoho.Update("Contacts", id, map[string]any{"Title": "Revoked"})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := c.zoho.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.waitFor(t, "everything is routed", `SELECT NOT EXISTS (SELECT FROM events WHERE status = 'received')`)
+	c.waitFor(t, "the refusal is on record", `SELECT EXISTS (SELECT FROM zoho_tokens WHERE state = 'revoked')`)
+	health := c.get(t, "/webhooks/health")
+	if text := fmt.Sprint(health.body["concerns"]); health.body["status"] != "degraded" || !strings.Contains(text, "memrelay zoho connect") {
+		t.Errorf("health: %v", health.body)
+	}
+	if n := rows[int](t, c.pool, `SELECT count(*)::int FROM events WHERE status = 'processed' AND source = 'zoho' OR failures > 0 OR status IN ('retrying', 'dead')`)[0]; n != 0 {
+		t.Errorf("%d events failed, or were believed without a read", n)
+	}
+	if n := c.zoho.TokensIssued(); n != 1 {
+		t.Errorf("%d tokens were given out", n)
+	}
+}
