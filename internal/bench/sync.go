@@ -109,6 +109,9 @@ func (b *bench) syncs(ctx context.Context) (rows []row, err error) {
 	if known != syncChanges {
 		return nil, fmt.Errorf("%v changes are in memory, want %d", known, syncChanges)
 	}
+	if missed != syncChanges/syncUntold {
+		return nil, fmt.Errorf("%v changes were missed, want %d", missed, syncChanges/syncUntold)
+	}
 	figure("incremental sync: changes that no webhook had told of", "missed", missed)
 	return rows, nil
 }

@@ -120,10 +120,11 @@ type wholeState struct {
 	cursor string
 }
 
-// after is the state when w was read besides; nil: nothing was.
+// after is the state when w was read besides; nil: nothing was. A read that was
+// asked for meanwhile begins anew, whatever w was.
 func (s wholeState) after(w *wholeRead) wholeState {
 	switch {
-	case w == nil:
+	case w == nil, !s.since.IsZero() && !s.since.Equal(w.since):
 		return s
 	case w.done:
 		return wholeState{at: w.since}

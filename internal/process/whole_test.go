@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -296,5 +297,29 @@ func TestPageThatCannotBeReadKeepsNoEvent(t *testing.T) {
 	s.finish(t)
 	if s.whole(t, "77").At == nil {
 		t.Error("the account was not read whole")
+	}
+}
+
+func TestWholeStateAfterAPage(t *testing.T) {
+	t.Parallel()
+	at := func(minute int) time.Time { return time.Date(2026, 5, 1, 12, minute, 0, 0, time.UTC) }
+	for name, tt := range map[string]struct {
+		before wholeState
+		read   *wholeRead
+		want   wholeState
+	}{
+		"nothing was read":                {wholeState{at: at(1)}, nil, wholeState{at: at(1)}},
+		"the first page":                  {wholeState{}, &wholeRead{since: at(2), cursor: "list:"}, wholeState{since: at(2), cursor: "list:"}},
+		"a further page":                  {wholeState{since: at(2), cursor: "list:"}, &wholeRead{since: at(2), cursor: "check:"}, wholeState{since: at(2), cursor: "check:"}},
+		"the last page":                   {wholeState{since: at(2), cursor: "check:"}, &wholeRead{since: at(2), done: true}, wholeState{at: at(2)}},
+		"another read was asked for":      {wholeState{since: at(3)}, &wholeRead{since: at(2), cursor: "check:"}, wholeState{since: at(3)}},
+		"and the old one came to its end": {wholeState{since: at(3)}, &wholeRead{since: at(2), done: true}, wholeState{since: at(3)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := tt.before.after(tt.read); got != tt.want {
+				t.Errorf("%+v, want %+v", got, tt.want)
+			}
+		})
 	}
 }
