@@ -136,6 +136,8 @@ const lockOrphanedAccounts = `-- name: LockOrphanedAccounts :many
 WITH busy AS (
     SELECT account_id FROM accounts WHERE due_at IS NOT NULL OR wanted > done
     UNION
+    SELECT account_id FROM accounts WHERE whole_since IS NOT NULL
+    UNION
     SELECT account_id FROM events WHERE status IN ('routed', 'retrying') AND account_id IS NOT NULL
 )
 SELECT a.account_id, greatest(a.wanted, a.done + 1)::bigint AS wanted, a.due_at, now()::timestamptz AS now
@@ -182,10 +184,11 @@ func (q *Queries) LockOrphanedAccounts(ctx context.Context, maxAccounts int32) (
 }
 
 const readsEverything = `-- name: ReadsEverything :one
-SELECT EXISTS (SELECT FROM syncs WHERE kind = 'full' AND state = 'running')
+SELECT EXISTS (SELECT FROM syncs WHERE kind = 'full' AND state = 'running' AND updated_at > now() - interval '1 hour')
 `
 
-// ReadsEverything reports whether a full sync is under way, which brings every account whole.
+// ReadsEverything reports whether a full sync is under way, which brings every
+// account whole. One that stands still for an hour puts nothing off.
 func (q *Queries) ReadsEverything(ctx context.Context) (bool, error) {
 	row := q.db.QueryRow(ctx, readsEverything)
 	var exists bool

@@ -950,6 +950,27 @@ func (q *Queries) MarkSyncError(ctx context.Context, arg MarkSyncErrorParams) (i
 	return result.RowsAffected(), nil
 }
 
+const moduleReadBefore = `-- name: ModuleReadBefore :one
+SELECT s.started_at FROM syncs s
+JOIN sync_parts p ON p.sync_id = s.id AND p.module = $1 AND p.phase = 'done' AND p.last_error = ''
+WHERE s.state = 'completed' AND s.started_at < $2
+ORDER BY s.started_at DESC LIMIT 1
+`
+
+type ModuleReadBeforeParams struct {
+	Module string    `json:"module"`
+	Before time.Time `json:"before"`
+}
+
+// ModuleReadBefore returns when the newest run began, of those before a time, that
+// read a module to its end; pgx.ErrNoRows when none has.
+func (q *Queries) ModuleReadBefore(ctx context.Context, arg ModuleReadBeforeParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, moduleReadBefore, arg.Module, arg.Before)
+	var started_at time.Time
+	err := row.Scan(&started_at)
+	return started_at, err
+}
+
 const newestCompletedSync = `-- name: NewestCompletedSync :one
 SELECT id, kind, state, requested_by, since, job_id, waits_for, waits_until, failures, last_error, calls, counts_missed, started_at, updated_at, finished_at FROM syncs WHERE state = 'completed' ORDER BY started_at DESC LIMIT 1
 `

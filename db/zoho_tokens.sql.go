@@ -28,8 +28,6 @@ func (q *Queries) DeleteZohoToken(ctx context.Context, name string) (int64, erro
 const failZohoToken = `-- name: FailZohoToken :execrows
 UPDATE zoho_tokens
 SET state = CASE WHEN $1::boolean THEN 'revoked' ELSE state END,
-    access_token = CASE WHEN $1 THEN NULL ELSE access_token END,
-    access_until = CASE WHEN $1 THEN NULL ELSE access_until END,
     last_error = CASE WHEN state = 'revoked' AND NOT $1 THEN last_error ELSE $2::text END,
     blocked_until = now() + $3::interval,
     leased_by = NULL, leased_until = NULL, updated_at = now()
@@ -46,8 +44,9 @@ type FailZohoTokenParams struct {
 }
 
 // FailZohoToken writes why the holder of the lease got no access token, for how
-// long nobody asks again, and ends the lease. A refused grant ends the access
-// token, too, and stays the reason until Zoho takes it again.
+// long nobody asks again, and ends the lease. A refused grant stays the reason
+// until Zoho takes it again. The access token stays: it may be this node's client
+// secret that is wrong, and the others go on with it until it ends.
 func (q *Queries) FailZohoToken(ctx context.Context, arg FailZohoTokenParams) (int64, error) {
 	result, err := q.db.Exec(ctx, failZohoToken,
 		arg.Revoked,
@@ -118,6 +117,18 @@ func (q *Queries) GetZohoToken(ctx context.Context, name string) (GetZohoTokenRo
 	return i, err
 }
 
+const hastenFailedChannels = `-- name: HastenFailedChannels :exec
+UPDATE channels SET due_at = now()
+WHERE source = 'zoho' AND failures > 0 AND due_at > now() AND state IN ('pending', 'active', 'lost')
+`
+
+// HastenFailedChannels makes channels due now that wait for their next try after
+// a failure. Whoever tries one at this moment has lost it: it is tried again.
+func (q *Queries) HastenFailedChannels(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, hastenFailedChannels)
+	return err
+}
+
 const leaseZohoToken = `-- name: LeaseZohoToken :execrows
 UPDATE zoho_tokens
 SET leased_by = $1, leased_until = now() + $2::interval,
@@ -170,7 +181,7 @@ ON CONFLICT (name) DO UPDATE
 SET client_id = CASE WHEN t.refresh_token IS NULL THEN excluded.client_id ELSE t.client_id END,
     accounts_url = CASE WHEN t.refresh_token IS NULL THEN excluded.accounts_url ELSE t.accounts_url END,
     grant_digest = excluded.grant_digest, api_url = '', scopes = '{}', access_token = NULL, access_until = NULL, leased_by = NULL, leased_until = NULL,
-    asked_at = '{}', blocked_until = NULL, state = 'ok', last_error = '', updated_at = now()
+    state = 'ok', last_error = CASE WHEN t.blocked_until > now() THEN t.last_error ELSE '' END, updated_at = now()
 WHERE t.grant_digest <> excluded.grant_digest
 `
 
@@ -184,6 +195,8 @@ type StartZohoGrantParams struct {
 // StartZohoGrant makes the row that of another grant, with nothing known; of the
 // same grant it stays as it is. A stored refresh token is kept, with the client
 // and the place it is of: it is in force again when the environment holds none.
+// What was asked stays counted, and a block stays one: nodes with different
+// grants do this in turn.
 func (q *Queries) StartZohoGrant(ctx context.Context, arg StartZohoGrantParams) error {
 	_, err := q.db.Exec(ctx, startZohoGrant,
 		arg.Name,

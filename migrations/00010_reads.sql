@@ -16,6 +16,9 @@ ALTER TABLE accounts
     ADD COLUMN whole_since  timestamptz,
     ADD COLUMN whole_cursor text        NOT NULL DEFAULT '';
 
+-- Accounts that are being read whole, for the sweeper: few at any time.
+CREATE INDEX accounts_whole_idx ON accounts (account_id) WHERE whole_since IS NOT NULL;
+
 -- relationships are the graph: who has to do with whom, and who says so.
 CREATE TABLE relationships (
     id           uuid        PRIMARY KEY,
@@ -36,6 +39,7 @@ CREATE INDEX relationships_record_idx ON relationships (module, record_id);
 
 -- +goose Down
 DROP TABLE relationships;
+DROP INDEX accounts_whole_idx;
 ALTER TABLE accounts DROP COLUMN whole_at, DROP COLUMN whole_since, DROP COLUMN whole_cursor;
 DROP INDEX records_order_idx;
 ALTER TABLE records DROP COLUMN read_at;

@@ -40,6 +40,8 @@ WHERE a.account_id = n.account_id;
 WITH busy AS (
     SELECT account_id FROM accounts WHERE due_at IS NOT NULL OR wanted > done
     UNION
+    SELECT account_id FROM accounts WHERE whole_since IS NOT NULL
+    UNION
     SELECT account_id FROM events WHERE status IN ('routed', 'retrying') AND account_id IS NOT NULL
 )
 SELECT a.account_id, greatest(a.wanted, a.done + 1)::bigint AS wanted, a.due_at, now()::timestamptz AS now
@@ -52,8 +54,9 @@ LIMIT @max_accounts
 FOR UPDATE OF a SKIP LOCKED;
 
 -- name: ReadsEverything :one
--- ReadsEverything reports whether a full sync is under way, which brings every account whole.
-SELECT EXISTS (SELECT FROM syncs WHERE kind = 'full' AND state = 'running');
+-- ReadsEverything reports whether a full sync is under way, which brings every
+-- account whole. One that stands still for an hour puts nothing off.
+SELECT EXISTS (SELECT FROM syncs WHERE kind = 'full' AND state = 'running' AND updated_at > now() - interval '1 hour');
 
 -- name: SummarizeAccounts :many
 -- SummarizeAccounts counts what belongs to accounts, each kind up to @most: an

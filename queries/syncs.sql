@@ -30,6 +30,14 @@ SELECT * FROM syncs WHERE kind = @kind AND state IN ('running', 'paused');
 -- pgx.ErrNoRows when none has completed.
 SELECT * FROM syncs WHERE state = 'completed' ORDER BY started_at DESC LIMIT 1;
 
+-- name: ModuleReadBefore :one
+-- ModuleReadBefore returns when the newest run began, of those before a time, that
+-- read a module to its end; pgx.ErrNoRows when none has.
+SELECT s.started_at FROM syncs s
+JOIN sync_parts p ON p.sync_id = s.id AND p.module = @module AND p.phase = 'done' AND p.last_error = ''
+WHERE s.state = 'completed' AND s.started_at < @before
+ORDER BY s.started_at DESC LIMIT 1;
+
 -- name: OldestSync :one
 -- OldestSync returns when the first run started; pgx.ErrNoRows when there was none.
 SELECT started_at FROM syncs ORDER BY started_at LIMIT 1;

@@ -9,13 +9,15 @@ FROM zoho_tokens WHERE name = @name;
 -- StartZohoGrant makes the row that of another grant, with nothing known; of the
 -- same grant it stays as it is. A stored refresh token is kept, with the client
 -- and the place it is of: it is in force again when the environment holds none.
+-- What was asked stays counted, and a block stays one: nodes with different
+-- grants do this in turn.
 INSERT INTO zoho_tokens AS t (name, client_id, accounts_url, grant_digest)
 VALUES (@name, @client_id, @accounts_url, @grant_digest)
 ON CONFLICT (name) DO UPDATE
 SET client_id = CASE WHEN t.refresh_token IS NULL THEN excluded.client_id ELSE t.client_id END,
     accounts_url = CASE WHEN t.refresh_token IS NULL THEN excluded.accounts_url ELSE t.accounts_url END,
     grant_digest = excluded.grant_digest, api_url = '', scopes = '{}', access_token = NULL, access_until = NULL, leased_by = NULL, leased_until = NULL,
-    asked_at = '{}', blocked_until = NULL, state = 'ok', last_error = '', updated_at = now()
+    state = 'ok', last_error = CASE WHEN t.blocked_until > now() THEN t.last_error ELSE '' END, updated_at = now()
 WHERE t.grant_digest <> excluded.grant_digest;
 
 -- name: LeaseZohoToken :execrows
@@ -46,12 +48,11 @@ WHERE name = @name AND leased_by = @leased_by AND grant_digest = @grant_digest;
 
 -- name: FailZohoToken :execrows
 -- FailZohoToken writes why the holder of the lease got no access token, for how
--- long nobody asks again, and ends the lease. A refused grant ends the access
--- token, too, and stays the reason until Zoho takes it again.
+-- long nobody asks again, and ends the lease. A refused grant stays the reason
+-- until Zoho takes it again. The access token stays: it may be this node's client
+-- secret that is wrong, and the others go on with it until it ends.
 UPDATE zoho_tokens
 SET state = CASE WHEN @revoked::boolean THEN 'revoked' ELSE state END,
-    access_token = CASE WHEN @revoked THEN NULL ELSE access_token END,
-    access_until = CASE WHEN @revoked THEN NULL ELSE access_until END,
     last_error = CASE WHEN state = 'revoked' AND NOT @revoked THEN last_error ELSE @last_error::text END,
     blocked_until = now() + @blocked::interval,
     leased_by = NULL, leased_until = NULL, updated_at = now()
@@ -68,6 +69,12 @@ SET client_id = excluded.client_id, accounts_url = excluded.accounts_url, api_ur
     refresh_token = excluded.refresh_token, grant_digest = excluded.grant_digest, access_token = excluded.access_token,
     access_until = excluded.access_until, leased_by = NULL, leased_until = NULL, asked_at = excluded.asked_at, blocked_until = NULL,
     state = 'ok', last_error = '', updated_at = now();
+
+-- name: HastenFailedChannels :exec
+-- HastenFailedChannels makes channels due now that wait for their next try after
+-- a failure. Whoever tries one at this moment has lost it: it is tried again.
+UPDATE channels SET due_at = now()
+WHERE source = 'zoho' AND failures > 0 AND due_at > now() AND state IN ('pending', 'active', 'lost');
 
 -- name: DeleteZohoToken :execrows
 -- DeleteZohoToken forgets a connection.

@@ -81,7 +81,7 @@ func (f following) start(ctx context.Context, s streams, kind string) error {
 		default:
 			s.tell("Sync %s started.", id)
 		}
-		if err := s.warnOfNobody(ctx, r); err != nil {
+		if err := s.warnOfWaiting(ctx, r); err != nil {
 			return err
 		}
 		if !f.Detach {
@@ -107,7 +107,16 @@ func (s streams) tell(format string, args ...any) {
 	}
 }
 
-func (s streams) warnOfNobody(ctx context.Context, r *reconcile.Reconciler) error {
+// warnOfWaiting says why what was started may not go on. The nodes may have
+// credentials that this command has not, so nothing is refused.
+func (s streams) warnOfWaiting(ctx context.Context, r *reconcile.Reconciler) error {
+	cfg, _, err := config.FromEnv(s.environ)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	if !cfg.Zoho.Connected() {
+		fmt.Fprintln(s.err, "No Zoho client is set here: the nodes need ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET, and this waits until one has them.")
+	}
 	works, err := r.SomebodyWorks(ctx)
 	if err == nil && !works {
 		fmt.Fprintln(s.err, "Nobody works: it goes on once `memrelay serve` or `memrelay work` runs with Zoho's credentials.")
@@ -247,7 +256,7 @@ func (c syncAccount) Run(ctx context.Context, s streams) error {
 			return err
 		}
 		s.tell("Asked for %d accounts.", len(c.IDs))
-		if err := s.warnOfNobody(ctx, r); err != nil {
+		if err := s.warnOfWaiting(ctx, r); err != nil {
 			return err
 		}
 		var reads []reconcile.AccountRead

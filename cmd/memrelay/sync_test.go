@@ -68,6 +68,32 @@ func (w *watchedOutput) String() string {
 	return w.text.String()
 }
 
+// connectedTo are settings with a client of Zoho's.
+func connectedTo(url string) []string {
+	return []string{"WEBHOOK_SECRET=" + typedSecret, "DATABASE_URL=" + url, "ZOHO_CLIENT_ID=1000.X", "ZOHO_CLIENT_SECRET=hush"}
+}
+
+func connected(t *testing.T, url string, args ...string) typed {
+	t.Helper()
+	return commandWith(t, connectedTo(url), args...)
+}
+
+// The nodes may have credentials that this command has not: it warns, and starts.
+func TestSyncSaysThatNoClientIsSet(t *testing.T) {
+	t.Parallel()
+	url, _ := openSyncs(t)
+	for _, what := range [][]string{{"account", "7"}, {"full"}, {"incremental"}} {
+		args := append(append([]string{"--json", "sync"}, what...), "--detach")
+		got := command(t, url, args...)
+		if got.code != exitDone || !strings.Contains(got.err, "ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET, and this waits until one has them") {
+			t.Errorf("%v: exit code %d\n%s%s", args, got.code, got.out, got.err)
+		}
+		if got := connected(t, url, args...); got.code != exitDone || got.err != "" {
+			t.Errorf("%v with a client: exit code %d\n%s", args, got.code, got.err)
+		}
+	}
+}
+
 // A person who starts a sync is told how it goes, until its end.
 func TestSyncIsFollowedToItsEnd(t *testing.T) {
 	t.Parallel()
@@ -85,7 +111,7 @@ func TestSyncIsFollowedToItsEnd(t *testing.T) {
 			t.Parallel()
 			url, pool := openSyncs(t)
 			onceThere(t, pool, c.end)
-			got := command(t, url, "sync", c.kind)
+			got := connected(t, url, "sync", c.kind)
 			if got.code != c.code || !strings.Contains(got.out, c.out) || !strings.Contains(got.err, c.err) || (c.err == "") != (got.err == "") {
 				t.Errorf("exit code %d\n%s%s", got.code, got.out, got.err)
 			}
@@ -96,7 +122,7 @@ func TestSyncIsFollowedToItsEnd(t *testing.T) {
 func TestSyncGoesOnWithoutTheUser(t *testing.T) {
 	t.Parallel()
 	url, pool := openSyncs(t)
-	started := decode[reconcile.Status](t, command(t, url, "--json", "sync", "full", "--detach"))
+	started := decode[reconcile.Status](t, connected(t, url, "--json", "sync", "full", "--detach"))
 	if started.State != reconcile.Running || started.Kind != reconcile.Full || len(started.Parts) != 7 {
 		t.Errorf("started %+v", started)
 	}
@@ -104,7 +130,7 @@ func TestSyncGoesOnWithoutTheUser(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var out, errOut watchedOutput
 	ended := make(chan int)
-	go func() { ended <- run(ctx, []string{"sync", "full"}, []string{"DATABASE_URL=" + url}, &out, &errOut) }()
+	go func() { ended <- run(ctx, []string{"sync", "full"}, connectedTo(url), &out, &errOut) }()
 	for !strings.Contains(out.String(), " read,") {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -116,7 +142,7 @@ func TestSyncGoesOnWithoutTheUser(t *testing.T) {
 		t.Errorf("afterwards %+v", got)
 	}
 	execSync(t, pool, `UPDATE processes SET seen_at = now() - interval '11 seconds'`)
-	if got := command(t, url, "sync", "full", "--detach"); got.code != exitDone || !strings.Contains(got.err, "Nobody works") {
+	if got := connected(t, url, "sync", "full", "--detach"); got.code != exitDone || !strings.Contains(got.err, "Nobody works") {
 		t.Errorf("nobody works: exit code %d\n%s%s", got.code, got.out, got.err)
 	}
 }
@@ -130,7 +156,7 @@ func TestSyncIsPausedResumedAndCancelled(t *testing.T) {
 	if got := command(t, url, "sync", "show"); got.code != exitFailed {
 		t.Errorf("nothing to show: exit code %d", got.code)
 	}
-	command(t, url, "sync", "full", "--detach").done(t)
+	connected(t, url, "sync", "full", "--detach").done(t)
 	command(t, url, "sync", "pause").done(t)
 	if got := command(t, url, "sync", "pause", "full"); got.code != exitFailed || !strings.Contains(got.err, "is paused") {
 		t.Errorf("paused twice: exit code %d\n%s", got.code, got.err)
@@ -161,15 +187,15 @@ func TestSyncIsPausedResumedAndCancelled(t *testing.T) {
 func TestSyncAccount(t *testing.T) {
 	t.Parallel()
 	url, pool := openSyncs(t)
-	if got := command(t, url, "sync", "account", "Acme"); got.code != exitUsage || !strings.Contains(got.err, "is no id of an account") {
+	if got := connected(t, url, "sync", "account", "Acme"); got.code != exitUsage || !strings.Contains(got.err, "is no id of an account") {
 		t.Errorf("exit code %d\n%s", got.code, got.err)
 	}
 	onceThere(t, pool, `UPDATE accounts SET whole_at = now() WHERE account_id IN ('7', '8') AND (SELECT count(*) FROM accounts) = 2`)
-	out := command(t, url, "sync", "account", "7", "8").done(t)
+	out := connected(t, url, "sync", "account", "7", "8").done(t)
 	if !strings.Contains(out, "2 of 2 accounts read") {
 		t.Errorf("said %s", out)
 	}
-	reads := decode[[]reconcile.AccountRead](t, command(t, url, "--json", "sync", "account", "--detach", "7"))
+	reads := decode[[]reconcile.AccountRead](t, connected(t, url, "--json", "sync", "account", "--detach", "7"))
 	if len(reads) != 1 || reads[0].AccountID != "7" || reads[0].WholeAt != nil {
 		t.Errorf("asked again: %+v", reads)
 	}

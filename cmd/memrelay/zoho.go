@@ -32,8 +32,10 @@ type zohoCommand struct {
 
 const (
 	zohoConsole = "https://api-console.zoho.com"
-	// zohoTime bounds what a command asks Zoho, in all.
-	zohoTime = time.Minute
+	// zohoTime bounds what a command asks Zoho, in all; revokeTime what is revoked
+	// after that because it is of no use.
+	zohoTime   = time.Minute
+	revokeTime = 5 * time.Second
 )
 
 // scope is what a person allows us, and what does not work without it.
@@ -207,10 +209,7 @@ func (p *zohoParty) connect(ctx context.Context, s streams, pool *pgxpool.Pool, 
 	cfg := p.of(dataCenter, accountsURL)
 	warnings, err := p.prove(ctx, cfg, token)
 	if err != nil {
-		// Zoho keeps twenty refresh tokens of a client: one that nobody has is one less.
-		if revokeErr := zoho.NewOAuth(cfg, p.transport, time.Now).Revoke(ctx, token.Refresh); revokeErr != nil {
-			fmt.Fprintln(s.err, "memrelay: the authorisation that is not used could not be revoked:", revokeErr)
-		}
+		p.discard(ctx, s, cfg, token)
 		return err
 	}
 	if dataCenter != p.cfg.Zoho.DataCenter {
@@ -221,6 +220,7 @@ func (p *zohoParty) connect(ctx context.Context, s streams, pool *pgxpool.Pool, 
 	}
 	grant := connection.Grant{ClientID: cfg.ClientID, AccountsURL: accountsURL, Token: token}
 	if err := connection.Store(ctx, pool, p.box, grant, "command line, "+account(), time.Now()); err != nil {
+		p.discard(ctx, s, cfg, token)
 		return err
 	}
 	for _, w := range warnings {
@@ -230,6 +230,19 @@ func (p *zohoParty) connect(ctx context.Context, s streams, pool *pgxpool.Pool, 
 		"status": "connected", "data_center": dataCenter, "accounts_url": accountsURL, "api_url": token.APIDomain,
 		"scopes": append([]string{}, token.Scopes...), "warnings": append([]string{}, warnings...),
 	}, fmt.Sprintf("connected with Zoho by %s; all nodes use it within a minute", accountsURL))
+}
+
+// discard revokes an authorisation that nobody will have, and says so. Zoho keeps
+// twenty refresh tokens of a client: it would be one less.
+func (p *zohoParty) discard(ctx context.Context, s streams, cfg zoho.Config, token zoho.Token) {
+	// It may be that the time is up, or that somebody gave up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTime)
+	defer cancel()
+	if err := zoho.NewOAuth(cfg, p.transport, time.Now).Revoke(ctx, token.Refresh); err != nil {
+		fmt.Fprintln(s.err, "memrelay: the authorisation that is not used could not be revoked:", err)
+		return
+	}
+	fmt.Fprintln(s.err, "memrelay: the authorisation is not used and was revoked: get another code to try again")
 }
 
 // exchange turns the code into tokens. A code is known in the data centre that
@@ -448,8 +461,15 @@ func (p *zohoParty) revoke(ctx context.Context, pool *pgxpool.Pool, local bool) 
 	}
 	accountsURL := cmp.Or(p.cfg.Zoho.AccountsURL, grant.AccountsURL)
 	err = zoho.NewOAuth(p.of("", accountsURL), p.transport, time.Now).Revoke(ctx, grant.Token.Refresh)
-	if err != nil && zoho.KindOf(err) != zoho.KindUnauthorized {
+	if err != nil && !isGone(err) {
 		return "", fmt.Errorf("%w; --local forgets it without revoking it at Zoho", err)
 	}
 	return "revoked and forgotten", nil
+}
+
+// isGone reports whether Zoho says that it does not know what was to be revoked.
+// Other refusals are of the client or the request: the authorisation is good then.
+func isGone(err error) bool {
+	var said *zoho.Error
+	return errors.As(err, &said) && said.Kind == zoho.KindUnauthorized && (said.Code == "invalid_code" || said.Code == "invalid_token")
 }

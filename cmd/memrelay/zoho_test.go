@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/memrelay/memrelay/internal/connection"
 	"github.com/memrelay/memrelay/internal/dbtest"
+	"github.com/memrelay/memrelay/internal/zoho"
 	"github.com/memrelay/memrelay/internal/zoho/zohotest"
 )
 
@@ -146,6 +149,68 @@ func TestDisconnectRevokesOrSaysThatItDidNot(t *testing.T) {
 	}
 	if !d.refreshes(t) {
 		t.Error("--local revoked it")
+	}
+}
+
+// Only what Zoho does not know is as good as revoked: other refusals leave it good.
+func TestDisconnectTellsWhatIsGoneFromWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	for code, gone := range map[string]bool{
+		"invalid_code": true, "invalid_token": true, "invalid_client": false, "invalid_request": false, "general_error": false,
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			d := newZohoDesk(t, zohotest.Options{})
+			d.run(t, nil, "connect", "--code="+zohotest.GrantCode).done(t)
+			refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusBadRequest)
+				fmt.Fprintf(w, `{"error":%q}`, code)
+			}))
+			t.Cleanup(refusing.Close)
+			got := d.run(t, []string{"ZOHO_ACCOUNTS_URL=" + refusing.URL}, "disconnect", "--yes")
+			if gone {
+				got.done(t)
+			} else {
+				got.failed(t, exitFailed, code, "--local")
+			}
+			if stored := one[int](t, poolOn(t, d.url), `SELECT count(*) FROM zoho_tokens`) == 1; stored == gone {
+				t.Errorf("stored: %t", stored)
+			}
+		})
+	}
+}
+
+// What cannot be stored nobody has: Zoho keeps twenty of a client.
+func TestConnectRevokesWhatItCannotStore(t *testing.T) {
+	t.Parallel()
+	d := newZohoDesk(t, zohotest.Options{})
+	if _, err := poolOn(t, d.url).Exec(t.Context(), `ALTER TABLE zoho_tokens ADD CHECK (refresh_token IS NULL)`); err != nil {
+		t.Fatal(err)
+	}
+	got := d.run(t, nil, "connect", "--code="+zohotest.GrantCode)
+	got.failed(t, exitFailed, "store the authorisation", "was revoked: get another code")
+	if d.refreshes(t) {
+		t.Error("it is still good at Zoho")
+	}
+}
+
+// A person who gives up, or a time that is up, does not leave it there either.
+func TestWhatIsDiscardedIsRevokedThoughTheContextHasEnded(t *testing.T) {
+	t.Parallel()
+	d := newZohoDesk(t, zohotest.Options{})
+	d.run(t, nil, "connect", "--code="+zohotest.GrantCode).done(t)
+	var said bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := &zohoParty{transport: http.DefaultTransport}
+	cfg := zoho.Config{AccountsURL: d.base, ClientID: zohotest.ClientID, ClientSecret: zohotest.ClientSecret}
+	p.discard(ctx, streams{err: &said}, cfg, zoho.Token{Refresh: "1000.zohotest.refresh.000001"})
+	if d.refreshes(t) || !strings.Contains(said.String(), "was revoked") {
+		t.Errorf("still good at Zoho: %s", said.String())
+	}
+	p.discard(ctx, streams{err: &said}, cfg, zoho.Token{Refresh: "1000.zohotest.refresh.000001"})
+	if !strings.Contains(said.String(), "could not be revoked") {
+		t.Errorf("said:\n%s", said.String())
 	}
 }
 

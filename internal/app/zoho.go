@@ -153,7 +153,7 @@ func (a *App) source() process.Source {
 	if a.zoho == nil {
 		return process.Payloads{}
 	}
-	return process.NewReads(a.zoho, a.log)
+	return process.NewReads(a.zoho, a.cfg.ZohoModules, a.log)
 }
 
 // addZohoWorkers registers the kinds that need Zoho. A node without credentials

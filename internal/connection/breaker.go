@@ -99,7 +99,7 @@ func (b *Breaker) Report(ctx context.Context, err error) {
 type judgement int
 
 const (
-	unknown judgement = iota // we hung up
+	unknown judgement = iota // nothing: it was us
 	answered
 	failed
 )
@@ -108,7 +108,9 @@ func judge(err error) judgement {
 	if err == nil {
 		return answered
 	}
-	if errors.Is(err, context.Canceled) {
+	// The caller hung up, or had no time left; the end of the client's own patience
+	// is another error.
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || isOurs(err) {
 		return unknown
 	}
 	switch zoho.KindOf(err) {
@@ -118,6 +120,23 @@ func judge(err error) judgement {
 		return failed
 	}
 	return unknown
+}
+
+// isOurs reports whether a refusal concerns this node alone: one that Zoho was not
+// asked for, or one of the client that is set here. Others may be set otherwise,
+// and go on with the access token they have.
+func isOurs(err error) bool {
+	var said *zoho.Error
+	if !errors.As(err, &said) {
+		return false
+	}
+	switch said.Kind {
+	case zoho.KindUnauthorized:
+		return said.Status == 0 || said.Code == "invalid_client" || said.Code == "invalid_client_secret"
+	case zoho.KindThrottled:
+		return said.Status == 0
+	}
+	return false
 }
 
 // opensFor is for how long a failure opens the breaker at once; 0: it only counts.

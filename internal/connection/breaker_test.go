@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -239,6 +240,7 @@ func TestWhatIsNoFailure(t *testing.T) {
 	for _, err := range []error{
 		nil, failure(zoho.KindInvalid, 0), failure(zoho.KindForbidden, 0), failure(zoho.KindTooLarge, 0), errors.New("a fault of ours"),
 		&zoho.Error{Kind: zoho.KindUnavailable, Op: "list Contacts", Err: context.Canceled},
+		&zoho.Error{Kind: zoho.KindUnavailable, Op: "list Contacts", Err: context.DeadlineExceeded},
 	} {
 		for range 2 * mostFailures {
 			b.Report(t.Context(), err)
@@ -263,13 +265,80 @@ func TestWhatIsNoFailure(t *testing.T) {
 	}
 }
 
+// What this node is refused without a question to Zoho, or because it is set
+// badly, must not take the others' Zoho away.
+func TestARefusalOfThisNodeDoesNotOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	key := box(t, memrelayKey)
+	badClient := func(code string) func(http.ResponseWriter, int) {
+		return func(w http.ResponseWriter, _ int) { fmt.Fprintf(w, `{"error":%q}`, code) }
+	}
+	for name, tc := range map[string]struct {
+		refused string
+		kind    zoho.Kind
+		node    func(*testing.T, *station) *Tokens
+	}{
+		"nobody is connected": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens { return s.keyed(t, key, stored) }},
+		"no key": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens {
+			s.connect(t, key)
+			return s.process(t, stored)
+		}},
+		"another key": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens {
+			s.connect(t, key)
+			return s.keyed(t, box(t, "quite another one of them"), stored)
+		}},
+		"another client": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens {
+			s.connect(t, key)
+			return s.keyed(t, key, stored, func(c *Settings) { c.ClientID = "1000.OTHER" })
+		}},
+		"refused to another": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens {
+			s.accounts.answers(refuse)
+			wantRefusal(t, s.process(t), "", zoho.KindUnauthorized)
+			return s.process(t)
+		}},
+		"asked for too often": {access(1), zoho.KindThrottled, func(t *testing.T, s *station) *Tokens {
+			p := s.process(t)
+			wantToken(t, p, "", access(1))
+			s.exec(t, `UPDATE zoho_tokens SET asked_at = array_fill(now(), ARRAY[9])`)
+			return p
+		}},
+		"blocked": {"", zoho.KindThrottled, func(t *testing.T, s *station) *Tokens {
+			s.accounts.answers(tooMany)
+			wantRefusal(t, s.process(t), "", zoho.KindThrottled)
+			return s.process(t)
+		}},
+		"Zoho does not know its client": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens {
+			s.accounts.answers(badClient("invalid_client"))
+			return s.process(t)
+		}},
+		"its client secret is wrong": {"", zoho.KindUnauthorized, func(t *testing.T, s *station) *Tokens {
+			s.accounts.answers(badClient("invalid_client_secret"))
+			return s.process(t)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStation(t)
+			said := refusalOf(t, tc.node(t, s), tc.refused, tc.kind)
+			b := s.breaker(t)
+			for range mostFailures {
+				b.Report(t.Context(), fmt.Errorf("read a record: %w", said))
+			}
+			wantAllowed(t, s.breaker(t))
+			if n := one[int](t, s, `SELECT count(*) FROM breakers`); n != 0 {
+				t.Errorf("counted as a failure of Zoho: %v", said)
+			}
+		})
+	}
+}
+
 // A call's own time is up when it has failed; that is what is to be counted.
 func TestATimeoutIsCountedThoughItsContextHasEnded(t *testing.T) {
 	t.Parallel()
 	s := newStation(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	s.breaker(t).Report(ctx, &zoho.Error{Kind: zoho.KindUnavailable, Op: "list Contacts", Err: context.DeadlineExceeded})
+	s.breaker(t).Report(ctx, &zoho.Error{Kind: zoho.KindUnavailable, Op: "list Contacts", Err: errors.New("no whole answer in time")})
 	if n := one[int](t, s, `SELECT failures FROM breakers`); n != 1 {
 		t.Errorf("%d failures, want 1", n)
 	}

@@ -57,8 +57,8 @@ func (g Grant) digest() []byte {
 	return h.Sum(nil)
 }
 
-// Store writes g, with its fresh access token, over whatever was there, and
-// closes the breaker: all nodes use it from now on. who is written to the audit
+// Store writes g, with its fresh access token, over whatever was there, closes
+// the breaker, and makes channels due that failed: all nodes use it from now on. who is written to the audit
 // log, now is when g was given. The error is a seal.ErrNoKey when box has no key.
 func Store(ctx context.Context, pool *pgxpool.Pool, box *seal.Box, g Grant, who string, now time.Time) error {
 	refresh, err := box.Seal([]byte(g.Token.Refresh), aboutRefresh)
@@ -79,6 +79,9 @@ func Store(ctx context.Context, pool *pgxpool.Pool, box *seal.Box, g Grant, who 
 		})
 		if err != nil {
 			return fmt.Errorf("store the authorisation: %w", err)
+		}
+		if err := q.HastenFailedChannels(ctx); err != nil {
+			return fmt.Errorf("make the channels due that failed: %w", err)
 		}
 		return nil
 	})

@@ -64,7 +64,7 @@ func TestState(t *testing.T) {
 	said := refusalOf(t, s.keyed(t, key, stored), "1000.access.connect", zoho.KindUnauthorized)
 	s.breaker(t).Report(t.Context(), said)
 	revoked := connected
-	revoked.State, revoked.Remedy, revoked.LastError, revoked.AccessUntil = StateRevoked, "run `memrelay zoho connect`", said.Error(), nil
+	revoked.State, revoked.Remedy, revoked.LastError = StateRevoked, "run `memrelay zoho connect`", said.Error()
 	revoked.Breaker = BreakerStatus{
 		Open: true, OpenedAt: in(0), OpenUntil: in(time.Minute), Failures: mostFailures, Reason: "unauthorized: " + said.Error(),
 	}
@@ -90,6 +90,22 @@ func TestState(t *testing.T) {
 	cancel()
 	if _, err := State(ctx, db.New(s.pool)); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Whoever has just connected does not wait for what the channels' failures put off.
+func TestConnectingMakesTheChannelsDueThatFailed(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.exec(t, `INSERT INTO channels (channel_id, module, state, failures, due_at) VALUES
+		('1', 'Accounts', 'pending', 3, now() + interval '1 hour'), ('2', 'Contacts', 'lost', 1, now() + interval '1 hour'),
+		('3', 'Deals', 'active', 0, now() + interval '1 hour'), ('4', 'Tasks', 'paused', 1, NULL),
+		('5', 'Calls', 'active', 2, now() - interval '1 hour')`)
+	s.connect(t, box(t, memrelayKey))
+	got := one[string](t, s, `SELECT string_agg(channel_id || ' ' || coalesce(round(extract(epoch FROM due_at - now()) / 3600)::text, 'never'), ', '
+		ORDER BY channel_id) FROM channels`)
+	if want := "1 0, 2 0, 3 1, 4 never, 5 -1"; strings.ReplaceAll(got, "-0", "0") != want {
+		t.Errorf("due in hours: %s, want %s", got, want)
 	}
 }
 

@@ -81,9 +81,19 @@ type Tokens struct {
 	o        Options
 
 	mu       sync.Mutex
-	kept     zoho.Token
+	kept     held
 	lookedAt time.Time // when kept was last known to be what the others use
 	flight   *flight   // nil: nobody is under way
+
+	// spent is the shared access token, sealed as in the row, that Zoho took no
+	// more from this node while it refused the grant, too. Only a flight uses it.
+	spent []byte
+}
+
+// held is a token, and the digest of the grant that it came by.
+type held struct {
+	zoho.Token
+	grant []byte
 }
 
 var _ zoho.Tokens = (*Tokens)(nil)
@@ -91,7 +101,7 @@ var _ zoho.Tokens = (*Tokens)(nil)
 // flight is the one attempt of this node that all its callers wait for.
 type flight struct {
 	done  chan struct{} // closed when the others are set
-	token zoho.Token
+	token held
 	err   error
 }
 
@@ -116,8 +126,8 @@ func NewTokens(pool *pgxpool.Pool, s Settings, box *seal.Box, at func(accountsUR
 func (t *Tokens) Token(ctx context.Context, refused string) (zoho.Token, error) {
 	for {
 		t.mu.Lock()
-		if t.usable(t.kept, refused) && t.o.Now().Sub(t.lookedAt) < lookEvery {
-			kept := t.kept
+		if t.usable(t.kept.Token, refused) && t.o.Now().Sub(t.lookedAt) < lookEvery {
+			kept := t.kept.Token
 			t.mu.Unlock()
 			return kept, nil
 		}
@@ -134,7 +144,7 @@ func (t *Tokens) Token(ctx context.Context, refused string) (zoho.Token, error) 
 			return zoho.Token{}, unavailable("wait for an access token", ctx.Err())
 		}
 		if f.err != nil || f.token.Access != refused {
-			return f.token, f.err
+			return f.token.Token, f.err
 		}
 		// The flight was somebody's who did not know yet that this token is refused.
 	}
@@ -147,8 +157,11 @@ func (t *Tokens) fly(ctx context.Context, f *flight, refused string) {
 	f.token, f.err = t.obtain(ctx, refused)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f.err == nil {
+	switch {
+	case f.err == nil:
 		t.kept, t.lookedAt = f.token, t.o.Now()
+	case zoho.KindOf(f.err) == zoho.KindUnauthorized && t.kept.Access == refused:
+		t.kept = held{} // it would be refused at every call until it ends
 	}
 	t.flight = nil
 	close(f.done)
@@ -160,32 +173,43 @@ func (t *Tokens) usable(token zoho.Token, refused string) bool {
 }
 
 // keeping returns the token of this node if it may be sent.
-func (t *Tokens) keeping(refused string) (zoho.Token, bool) {
+func (t *Tokens) keeping(refused string) (held, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.kept, t.usable(t.kept, refused)
+	return t.kept, t.usable(t.kept.Token, refused)
+}
+
+// keepingOf is keeping for a token of that grant.
+func (t *Tokens) keepingOf(grant []byte, refused string) (held, bool) {
+	kept, ok := t.keeping(refused)
+	return kept, ok && bytes.Equal(kept.grant, grant)
 }
 
 // obtain takes the token that the nodes share, waits for it while another node
 // asks, or asks.
-func (t *Tokens) obtain(ctx context.Context, refused string) (zoho.Token, error) {
+func (t *Tokens) obtain(ctx context.Context, refused string) (held, error) {
 	for {
-		row, grant, err := t.look(ctx)
+		row, grant, err := t.look(ctx, refused)
 		var said *zoho.Error
 		switch {
 		case errors.As(err, &said):
-			return zoho.Token{}, err
+			return held{}, err
 		case err != nil:
 			// What this node has is good without a database, too.
 			if kept, ok := t.keeping(refused); ok {
 				t.o.Log.WarnContext(ctx, "zoho: access token not looked up", "error", err)
 				return kept, nil
 			}
-			return zoho.Token{}, unavailable("look up the access token", err)
+			return held{}, unavailable("look up the access token", err)
+		}
+		digest := grant.digest()
+		if !bytes.Equal(row.GrantDigest, digest) {
+			kept, _ := t.keepingOf(digest, refused)
+			return kept, nil
 		}
 		token, opened := t.open(row)
-		if opened && t.usable(token, refused) {
-			return token, nil
+		if opened && t.usable(token, refused) && !t.isSpent(row) {
+			return held{token, digest}, nil
 		}
 		if !opened {
 			// Sealed by a key that only other nodes have: both asking anew would never end.
@@ -194,7 +218,8 @@ func (t *Tokens) obtain(ctx context.Context, refused string) (zoho.Token, error)
 			}
 		}
 		if err := mayAsk(row); err != nil {
-			return zoho.Token{}, err
+			t.spend(row, token, refused, err)
+			return held{}, err
 		}
 		if !after(row.LeasedUntil, row.Now) {
 			holder := uuid.New()
@@ -203,22 +228,39 @@ func (t *Tokens) obtain(ctx context.Context, refused string) (zoho.Token, error)
 				Span: span, Most: mostAsks, ProbeEvery: probeEvery,
 			})
 			if err != nil {
-				return zoho.Token{}, unavailable("lease the access token", err)
+				return held{}, unavailable("lease the access token", err)
 			}
 			if n == 1 {
-				return t.ask(ctx, holder, row, grant, refused)
+				fresh, err := t.ask(ctx, holder, row, grant, refused)
+				t.spend(row, token, refused, err)
+				return held{fresh, digest}, err
 			}
 		}
 		select {
 		case <-t.o.After(pollEvery + time.Duration(t.o.Random()*float64(pollEvery))):
 		case <-ctx.Done():
-			return zoho.Token{}, unavailable("wait for the node that asks for an access token", ctx.Err())
+			return held{}, unavailable("wait for the node that asks for an access token", ctx.Err())
 		}
 	}
 }
 
-// look reads the row, and makes it that of the grant in force when it is of another.
-func (t *Tokens) look(ctx context.Context) (db.GetZohoTokenRow, Grant, error) {
+// spend remembers that the row's token is good for nothing here: Zoho did not take
+// it, and refuses the grant that would give another.
+func (t *Tokens) spend(row db.GetZohoTokenRow, token zoho.Token, refused string, err error) {
+	if refused != "" && token.Access == refused && zoho.KindOf(err) == zoho.KindUnauthorized {
+		t.spent = row.AccessToken
+	}
+}
+
+func (t *Tokens) isSpent(row db.GetZohoTokenRow) bool {
+	return t.spent != nil && bytes.Equal(row.AccessToken, t.spent)
+}
+
+// look reads the row, and makes it that of the grant in force when it is of
+// another, so that a token can be asked for. While this node has a good token of
+// its grant it leaves the row to the others: nodes with different grants would
+// take it from each other for ever.
+func (t *Tokens) look(ctx context.Context, refused string) (db.GetZohoTokenRow, Grant, error) {
 	q := db.New(t.pool)
 	for range 3 { // somebody may store another grant in between
 		row, err := q.GetZohoToken(ctx, name)
@@ -230,6 +272,9 @@ func (t *Tokens) look(ctx context.Context) (db.GetZohoTokenRow, Grant, error) {
 			return row, grant, err
 		}
 		if bytes.Equal(row.GrantDigest, grant.digest()) {
+			return row, grant, nil
+		}
+		if _, ok := t.keepingOf(grant.digest(), refused); ok {
 			return row, grant, nil
 		}
 		err = q.StartZohoGrant(ctx, db.StartZohoGrantParams{
@@ -334,6 +379,10 @@ func (t *Tokens) ask(ctx context.Context, holder uuid.UUID, row db.GetZohoTokenR
 	asking, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	token, err := t.at(grant.AccountsURL).Refresh(asking, grant.Token.Refresh)
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Our own patience: the deadline of a caller would say nothing of Zoho.
+		err = unavailable("refresh the access token", errors.New("no answer in time"))
+	}
 	if err == nil && token.Access == refused {
 		err = &zoho.Error{Kind: zoho.KindUnavailable, Op: "refresh the access token", Message: "Zoho gave the one again that it does not take"}
 	}

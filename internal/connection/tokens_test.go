@@ -394,16 +394,120 @@ func TestARefusedGrantIsNotAskedForUntilSomebodyMayHaveMendedIt(t *testing.T) {
 	}
 }
 
-// Refusing the grant takes its last access token from everybody: it would be
-// found bad by one node after the other.
-func TestARefusedGrantEndsItsAccessToken(t *testing.T) {
+// Who found out that neither the access token nor the grant is good does not find
+// it out again at every call.
+func TestARefusedGrantEndsARefusedAccessToken(t *testing.T) {
 	t.Parallel()
 	s := newStation(t)
-	wantToken(t, s.process(t), "", access(1))
+	a, b := s.process(t), s.process(t)
+	wantToken(t, a, "", access(1))
+	wantToken(t, b, "", access(1))
 	s.accounts.answers(refuse)
-	wantRefusal(t, s.process(t), access(1), zoho.KindUnauthorized)
-	wantRefusal(t, s.process(t), "", zoho.KindUnauthorized)
+	for _, p := range []*Tokens{a, b} {
+		wantRefusal(t, p, access(1), zoho.KindUnauthorized)
+		wantRefusal(t, p, "", zoho.KindUnauthorized)
+		wantRefusal(t, p, access(1), zoho.KindUnauthorized)
+	}
 	s.accounts.wantAsked(t, 2)
+	s.accounts.answers(nil)
+	s.exec(t, `UPDATE zoho_tokens SET asked_at = ARRAY[now() - interval '5 minutes']`)
+	wantToken(t, a, "", access(3))
+	wantToken(t, b, "", access(3))
+}
+
+// One node with a wrong client secret does not open what the others share, asks,
+// and is refused: that must not take from the others what is good.
+func TestARefusalLeavesTheOthersTheirAccessToken(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	good := s.process(t)
+	wantToken(t, good, "", access(1))
+	s.accounts.answers(func(w http.ResponseWriter, _ int) { fmt.Fprint(w, `{"error":"invalid_client_secret"}`) })
+	bad := s.process(t, func(c *Settings) { c.ClientSecret = "not the one" })
+	wantRefusal(t, bad, "", zoho.KindUnauthorized)
+	if state := one[string](t, s, `SELECT state FROM zoho_tokens`); state != StateRevoked {
+		t.Errorf("state %s: nobody learns of it", state)
+	}
+	good.lookedAt = time.Time{}
+	wantToken(t, good, "", access(1))
+	wantToken(t, s.process(t), "", access(1))
+	s.accounts.wantAsked(t, 2)
+	s.exec(t, `UPDATE zoho_tokens SET access_until = now()`)
+	wantRefusal(t, s.process(t), "", zoho.KindUnauthorized)
+}
+
+// While a deployment goes on, some nodes have the new refresh token already and
+// some not yet: each takes the row from the others, and all go on with few questions.
+func TestNodesOfDifferentGrantsDoNotAskInTurn(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	other := func(c *Settings) { c.RefreshToken = "1000.refresh.other" }
+	nodes := []*Tokens{s.process(t), s.process(t, other), s.process(t), s.process(t, other)}
+	start := time.Now()
+	for minute := range 11 {
+		for i, p := range nodes {
+			p.o.Now = func() time.Time { return start.Add(time.Duration(minute) * time.Minute) }
+			if _, err := p.Token(t.Context(), ""); err != nil {
+				t.Fatalf("minute %d, node %d: %v", minute, i, err)
+			}
+		}
+	}
+	s.accounts.mu.Lock()
+	asked := s.accounts.asked
+	s.accounts.mu.Unlock()
+	if asked > mostAsks {
+		t.Errorf("Zoho was asked %d times, want %d at most", asked, mostAsks)
+	}
+	if n := one[int](t, s, `SELECT cardinality(asked_at) FROM zoho_tokens`); n != asked {
+		t.Errorf("%d of %d questions are counted", n, asked)
+	}
+
+	// A token that Zoho takes no more is replaced, whoever has the row.
+	before, err := nodes[0].Token(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantToken(t, nodes[0], before.Access, access(asked+1))
+}
+
+// Zoho blocks the client, whichever grant it asks with.
+func TestAnotherGrantDoesNotEndABlock(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.accounts.answers(tooMany)
+	wantRefusal(t, s.process(t), "", zoho.KindThrottled)
+	err := refusalOf(t, s.process(t, func(c *Settings) { c.RefreshToken = "1000.refresh.other" }), "", zoho.KindThrottled)
+	between(t, "the wait", err.RetryAfter, 9*time.Minute, 10*time.Minute)
+	if !strings.Contains(err.Message, "too many requests") {
+		t.Errorf("does not say what Zoho said: %v", err)
+	}
+	s.accounts.wantAsked(t, 1)
+
+	// A person's act starts anew.
+	key := box(t, memrelayKey)
+	s.connect(t, key)
+	s.accounts.answers(nil)
+	wantToken(t, s.keyed(t, key, stored), "1000.access.connect", access(2))
+}
+
+// An accounts server that never answers is an outage, and not a caller without time.
+func TestAQuestionWithoutAnAnswerCountsAsAnOutage(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	p := s.process(t)
+	p.at = func(string) Refresher { return silent{} }
+	err := refusalOf(t, p, "", zoho.KindUnavailable)
+	s.breaker(t).Report(t.Context(), err)
+	if n := one[int](t, s, `SELECT count(*) FROM breakers WHERE failures = 1`); n != 1 {
+		t.Errorf("not counted: %v", err)
+	}
+}
+
+// silent is an accounts server whose question ran out of time.
+type silent struct{}
+
+func (silent) Refresh(context.Context, string) (zoho.Token, error) {
+	return zoho.Token{}, &zoho.Error{Kind: zoho.KindUnavailable, Op: "refresh the access token", Err: context.DeadlineExceeded}
 }
 
 func TestAnotherGrantStartsAnew(t *testing.T) {

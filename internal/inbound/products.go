@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/memrelay/memrelay/internal/counter"
@@ -21,7 +22,7 @@ type ProductSettings struct {
 	Mail        string // what Zoho Mail hands over in X-Hook-Secret
 	MaxBacklog  int64  // as in Settings: a full backlog refuses here, too
 	BodyTimeout time.Duration
-	Now         func() time.Time // the clock that signed timestamps are held against
+	Now         func() time.Time // the clock, which signed timestamps are held against
 	Log         *slog.Logger
 }
 
@@ -34,6 +35,9 @@ type Products struct {
 	counts   *counter.Set
 	settings ProductSettings
 	products map[string]product
+
+	mu     sync.Mutex
+	warned time.Time // when the log last said that a secret was handed over
 }
 
 // product is one product of Zoho's.
@@ -49,6 +53,10 @@ type product struct {
 // shapeProduct is what the log says of these bodies: nothing looks for one of the
 // four shapes in them.
 const shapeProduct Shape = "product"
+
+// handedEvery is how often the log says that a secret was handed over: anybody can
+// send such requests.
+const handedEvery = time.Minute
 
 // NewProducts makes the doors. The route's pattern names the product {product}.
 func NewProducts(ingester *Ingester, counts *counter.Set, s ProductSettings) *Products {
@@ -139,16 +147,30 @@ func (p *Products) store(r *http.Request, of product, in signedBody, text []byte
 // takeNote answers the request in which a product hands over its secret. The
 // secret is neither kept nor logged: nothing proves who sent it, and what proves
 // everything later must not be set by anybody who asks. The log says whether it is
-// the one that is set, the sender does not learn it.
+// the one that is set, once a minute at most if it is not; the sender does not
+// learn it.
 func (p *Products) takeNote(ctx context.Context, of product, handedOver string) *Answer {
 	log := p.settings.Log.With("source", of.source)
 	if verifyToken(of.secret, handedOver) {
 		log.InfoContext(ctx, "the secret was handed over that is set already")
-	} else {
+	} else if p.mayWarn() {
 		log.WarnContext(ctx, "a secret was handed over in X-Hook-Secret that is not the one set, and was neither kept nor logged: "+
 			"read it where TLS ends, as docs/webhooks-in.md says, and set WEBHOOK_MAIL_SECRET to it", "set", of.secret != "")
 	}
 	return &Answer{Status: StatusIgnored, Message: "Nothing was stored: this request hands over a secret.", Events: []EventStatus{}}
+}
+
+// mayWarn reports whether the log has not said for a minute that a secret was
+// handed over, and that it says so now.
+func (p *Products) mayWarn() bool {
+	now := p.settings.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.warned.IsZero() && now.Sub(p.warned) < handedEvery {
+		return false
+	}
+	p.warned = now
+	return true
 }
 
 // notFound is the answer of an address that does not exist.

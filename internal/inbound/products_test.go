@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -700,6 +701,27 @@ func TestMailHandsOverItsSecret(t *testing.T) {
 		p := newProductDoors(t, setup{}, allProducts)
 		p.send(t, "mail", `{"event_id":"1"}`, "X-Hook-Secret", mailSecret).wantEvents(t, StatusIgnored, EventStatus{"1", StatusIgnored})
 		wantTables(t, p.pool, map[string]int64{"events": 1, "event_bodies": 1, "counters": 1})
+	})
+	t.Run("the log says so once a minute", func(t *testing.T) {
+		t.Parallel()
+		var now atomic.Int64
+		p := newProductDoors(t, setup{}, func(s *ProductSettings) {
+			s.Mail, s.Now = "", func() time.Time { return time.Unix(now.Load(), 0) }
+		})
+		for _, step := range []struct {
+			at   int64
+			want int
+		}{{1_000, 1}, {1_059, 1}, {1_060, 2}, {1_119, 2}, {1_121, 3}} {
+			now.Store(step.at)
+			for range 3 {
+				if a := p.post(t, "mail", `{}`, "X-Hook-Secret", handedOver); a.status != http.StatusOK {
+					t.Errorf("answered %d", a.status)
+				}
+			}
+			if n := strings.Count(p.log.String(), handedNote); n != step.want {
+				t.Errorf("at second %d the log has said so %d times, want %d", step.at, n, step.want)
+			}
+		}
 	})
 	t.Run("an empty one is none", func(t *testing.T) {
 		t.Parallel()

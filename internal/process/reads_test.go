@@ -184,7 +184,7 @@ func TestReads(t *testing.T) {
 				z.put(t, k.module, text)
 			}
 			z.fail(tt.fail)
-			got, err := NewReads(z, quietLog(t)).Observe(t.Context(), tt.events)
+			got, err := NewReads(z, nil, quietLog(t)).Observe(t.Context(), tt.events)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +218,7 @@ func TestReadsWaitForTheWorld(t *testing.T) {
 			return nil
 		})
 		events := []Event{{ID: 1, Module: "Contacts", RecordID: "1", Record: []byte(`{}`)}, {ID: 2, Module: "Deals", RecordID: "2", Record: []byte(`{}`)}}
-		if got, err := NewReads(z, quietLog(t)).Observe(t.Context(), events); zoho.KindOf(err) != kind {
+		if got, err := NewReads(z, nil, quietLog(t)).Observe(t.Context(), events); zoho.KindOf(err) != kind {
 			t.Errorf("%v and %v, want an error of kind %d", got, err, kind)
 		}
 	}
@@ -280,13 +280,13 @@ func TestLists(t *testing.T) {
 		kind zoho.Kind
 	}{
 		{
-			name: "as Zoho names them, one for a module, and no history",
+			name: "as Zoho names them, by module, with what is closed",
 			all: []zoho.RelatedList{
 				{APIName: "Attachments"}, {APIName: "Tasks_History", Module: "Tasks"}, {APIName: "Open_Tasks", Module: "Tasks"},
 				{APIName: "Potentials", Module: "Deals"}, {APIName: "Contacts", Module: "Contacts"}, {APIName: "Contacts2", Module: "Contacts"},
 				{APIName: "Campaigns", Module: "Campaigns"},
 			},
-			want: []string{"Contacts Contacts", "Potentials Deals", "Open_Tasks Tasks"},
+			want: []string{"Contacts Contacts", "Contacts2 Contacts", "Potentials Deals", "Tasks_History Tasks", "Open_Tasks Tasks"},
 		},
 		{name: "Zoho names none that we know", all: []zoho.RelatedList{{APIName: "Attachments"}}, want: standard},
 		{name: "we may not ask", err: zohoSays(zoho.KindForbidden, "OAUTH_SCOPE_MISMATCH"), want: standard},
@@ -295,7 +295,7 @@ func TestLists(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := NewReads(lists{newZoho(), tt.all, tt.err}, quietLog(t)).lists(t.Context())
+			got, err := NewReads(lists{newZoho(), tt.all, tt.err}, nil, quietLog(t)).lists(t.Context())
 			var names []string
 			for _, l := range got {
 				names = append(names, l.APIName+" "+l.Module)
@@ -331,19 +331,19 @@ func TestWholePage(t *testing.T) {
 		{name: "then its first list", cursor: "list:", next: "list:Contacts:o:2", records: []string{"Contacts 1", "Contacts 2"}, calls: []string{"list Contacts of 77"}},
 		{name: "its next page", cursor: "list:Contacts:o:2", next: "list:Deals:", records: []string{"Contacts 3"}, calls: []string{"list Contacts of 77 from o:2"}},
 		{name: "by a token", cursor: "list:Contacts:t:token:2", next: "list:Deals:", records: []string{"Contacts 3"}, calls: []string{"list Contacts of 77 from t:token:2"}},
-		{name: "a list with a long text", cursor: "list:Notes:", next: "list:Tasks:", records: []string{"Notes 20"}, calls: []string{"list Notes of 77"}},
+		{name: "a list with a long text", cursor: "list:Notes:", next: "list:Tasks_History:", records: []string{"Notes 20"}, calls: []string{"list Notes of 77"}},
 		{name: "an empty list", cursor: "list:Deals:", next: "list:Notes:", calls: []string{"list Deals of 77"}},
 		{name: "after the last list the check", cursor: "list:Calls:", next: "check:", calls: []string{"list Calls of 77"}},
 		{
 			name: "a list that has another name by now is begun anew", cursor: "list:People:o:2", next: "list:Contacts:o:2",
 			records: []string{"Contacts 1", "Contacts 2"}, calls: []string{"list Contacts of 77"},
 		},
-		{name: "a token that has expired begins its list anew", cursor: "list:Contacts:t:token:2", fail: failing(zoho.KindInvalid, "EXPIRED_VALUE", "list"), next: "list:Contacts:", calls: []string{"list Contacts of 77 from t:token:2"}},
-		{name: "one of another user, too", cursor: "list:Contacts:t:token:2", fail: failing(zoho.KindInvalid, "TOKEN_BOUND_DATA_MISMATCH", "list"), next: "list:Contacts:", calls: []string{"list Contacts of 77 from t:token:2"}},
+		{name: "a token that has expired leaves the rest to the check", cursor: "list:Contacts:t:token:2", fail: failing(zoho.KindInvalid, "EXPIRED_VALUE", "list"), next: "list:Deals:", calls: []string{"list Contacts of 77 from t:token:2"}},
+		{name: "one of another user, too", cursor: "list:Contacts:t:token:2", fail: failing(zoho.KindInvalid, "TOKEN_BOUND_DATA_MISMATCH", "list"), next: "list:Deals:", calls: []string{"list Contacts of 77 from t:token:2"}},
 		{name: "a list without a token cannot expire, and is left out", cursor: "list:Contacts:", fail: failing(zoho.KindInvalid, "EXPIRED_VALUE", "list"), next: "list:Deals:", calls: []string{"list Contacts of 77"}},
 		{name: "a list that we may not read is left out", cursor: "list:Contacts:", fail: failing(zoho.KindForbidden, "NO_PERMISSION", "list"), next: "list:Deals:", calls: []string{"list Contacts of 77"}},
 		{name: "so is one that is too large, from there on", cursor: "list:Contacts:o:2", fail: failing(zoho.KindTooLarge, "", "list"), next: "list:Deals:", calls: []string{"list Contacts of 77 from o:2"}},
-		{name: "texts that cannot be had stay cut", cursor: "list:Notes:", fail: failing(zoho.KindTooLarge, "", "whole"), next: "list:Tasks:", records: []string{"Notes 20 cut"}, calls: []string{"list Notes of 77"}},
+		{name: "texts that cannot be had stay cut", cursor: "list:Notes:", fail: failing(zoho.KindTooLarge, "", "whole"), next: "list:Tasks_History:", records: []string{"Notes 20 cut"}, calls: []string{"list Notes of 77"}},
 		{name: "Zoho is away", cursor: "list:Contacts:", fail: failing(zoho.KindUnavailable, "", "list"), calls: []string{"list Contacts of 77"}, kind: zoho.KindUnavailable},
 		{name: "Zoho is away for the texts", cursor: "list:Notes:", fail: failing(zoho.KindThrottled, "", "whole"), calls: []string{"list Notes of 77"}, kind: zoho.KindThrottled},
 		{name: "Zoho is away for the lists", cursor: "list:", fail: failing(zoho.KindUnavailable, "", "lists"), kind: zoho.KindUnavailable},
@@ -361,7 +361,7 @@ func TestWholePage(t *testing.T) {
 			z.put(t, "Contacts", contact("4", "88", "a@example.com"))
 			z.fail(tt.fail)
 			at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-			got, err := NewReads(z, quietLog(t)).whole(t.Context(), at, "77", tt.cursor)
+			got, err := NewReads(z, nil, quietLog(t)).whole(t.Context(), at, "77", tt.cursor)
 			if zoho.KindOf(err) != tt.kind {
 				t.Errorf("error %v, want one of kind %d", err, tt.kind)
 			}
@@ -386,5 +386,54 @@ func TestWholePage(t *testing.T) {
 				t.Errorf("calls (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What reconciliation only guesses to be gone is not believed where the module
+// cannot be read; what Zoho itself lists as deleted is.
+func TestAGuessIsNotBelievedWithoutARead(t *testing.T) {
+	t.Parallel()
+	z := newZoho()
+	z.fail(func(zohoCall) error { return zohoSays(zoho.KindForbidden, "NO_PERMISSION") })
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	got, err := NewReads(z, nil, quietLog(t)).Observe(t.Context(), []Event{
+		{ID: 1, Source: SourceReconcile, Module: "Contacts", RecordID: "1", Operation: "delete", Record: []byte(`{"id":"1"}`), ReceivedAt: at, TakenAt: at},
+		{ID: 2, Source: SourceReconcile, Module: "Contacts", RecordID: "2", Operation: "delete", Record: []byte(`{"id":"2"}`), OccurredAt: at, ReceivedAt: at, TakenAt: at},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := got[0]; o.Life != LifeUnsaid || !o.ReadAt.IsZero() || o.Fields != nil {
+		t.Errorf("a guess says %+v", o)
+	}
+	if o := got[1]; o.Life != LifeGone {
+		t.Errorf("Zoho's own word says %+v", o)
+	}
+}
+
+// Of a whole account only what is of modules that are worked is read.
+func TestListsOfConfiguredModules(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ modules, want []string }{
+		{[]string{"Accounts", "Deals", "Meetings"}, []string{"Deals", "Events"}},
+		{[]string{"Activities"}, []string{"Tasks", "Events", "Calls"}},
+		{[]string{"Accounts"}, nil},
+	} {
+		reads := NewReads(lists{newZoho(), nil, zohoSays(zoho.KindForbidden, "")}, tt.modules, quietLog(t))
+		got, err := reads.lists(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, l := range got {
+			names = append(names, l.Module)
+		}
+		if diff := cmp.Diff(tt.want, names); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", tt.modules, diff)
+		}
+	}
+	page, err := NewReads(lists{newZoho(), nil, nil}, []string{"Accounts"}, quietLog(t)).whole(t.Context(), time.Now(), "77", "list:")
+	if err != nil || page.next != "check:" {
+		t.Errorf("without lists it goes on at %q, %v", page.next, err)
 	}
 }

@@ -240,7 +240,7 @@ func (g *syncGroup) apply() {
 				g.waited += g.now.Sub(receivedAt)
 				g.processed = append(g.processed, o.EventID)
 			}
-			g.fold(o)
+			g.fold(o, u.accountID)
 		}
 		for _, f := range u.failures {
 			if _, open := g.received[f.eventID]; open {
@@ -259,13 +259,21 @@ func (g *syncGroup) apply() {
 
 // fold brings an observation into its record, and notes who is to look again
 // because it came or went.
-func (g *syncGroup) fold(o Observation) {
+func (g *syncGroup) fold(o Observation, laneID string) {
 	k := recordKey{o.Module, o.RecordID}
 	r := g.records[k]
 	before, was := r.accountID, r.there()
+	// In another lane than that of its account, whatever a reader sees of the record
+	// may change what the account's overview says.
+	var read [32]byte
+	elsewhere := g.connected && r.accountID != laneID
+	if elsewhere {
+		read = readerSees(r)
+	}
 	r.fold(o)
 	g.touched[k] = max(g.touched[k], o.EventID)
-	if !g.connected || (before == r.accountID && was == r.there()) {
+	changed := elsewhere && readerSees(r) != read
+	if !g.connected || (before == r.accountID && was == r.there() && !changed) {
 		return
 	}
 	for _, id := range []string{before, r.accountID} {
@@ -273,6 +281,15 @@ func (g *syncGroup) fold(o Observation) {
 			g.woken[id] = true
 		}
 	}
+}
+
+// readerSees is equal for two states of a record that a reader cannot tell apart.
+func readerSees(r *record) [32]byte {
+	m, ok := memoryOf(r, nil)
+	if !ok {
+		return [32]byte{}
+	}
+	return m.checksum
 }
 
 // closing are the units that end their lane's claim, by account.

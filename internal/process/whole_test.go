@@ -90,7 +90,8 @@ func TestFirstSightReadsTheWholeAccount(t *testing.T) {
 	want := [][]string{
 		{"read Accounts 77"},
 		{"list Contacts of 77"}, {"list Contacts of 77 from o:2"},
-		{"list Deals of 77"}, {"list Notes of 77"}, {"list Tasks of 77"}, {"list Events of 77"}, {"list Calls of 77"},
+		{"list Deals of 77"}, {"list Notes of 77"}, {"list Tasks_History of 77"}, {"list Tasks of 77"},
+		{"list Events_History of 77"}, {"list Events of 77"}, {"list Calls of 77"},
 		{"read Contacts 8 9"},
 	}
 	if diff := cmp.Diff(want, calls); diff != "" {
@@ -184,8 +185,8 @@ func TestWholeReadOfAGreatAccount(t *testing.T) {
 		}
 		s.noOrphans(t)
 	}
-	// The head; 12 full pages of contacts, and one more with a half and who is new; five other lists; the check.
-	if runs != 1+13+5+1 {
+	// The head; 12 full pages of contacts, and one more with a half and who is new; seven other lists; the check.
+	if runs != 1+13+7+1 {
 		t.Errorf("it took %d runs", runs)
 	}
 	s.finish(t)

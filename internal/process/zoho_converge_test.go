@@ -49,7 +49,7 @@ func TestThreeNodesAndAZohoThatChanges(t *testing.T) {
 			s.refuse(t, refusal{table: "records", on: "UPDATE", state: "22000", when: `NEW.read_at < OLD.read_at`})
 			nodes := make([]node, 3)
 			for i := range nodes {
-				nodes[i] = startNode(t, url, fmt.Sprint("node ", i), NewReads(z, quietLog(t)))
+				nodes[i] = startNode(t, url, fmt.Sprint("node ", i), NewReads(z, nil, quietLog(t)))
 			}
 			accountID := func(n int) string { return fmt.Sprint(700 + n) }
 			for i := range tt.accounts {

@@ -295,7 +295,7 @@ func quietLog(t *testing.T) *slog.Logger {
 func newZohoStation(t *testing.T) (*station, *fakeZoho) {
 	t.Helper()
 	z := newZoho()
-	return newStation(t, NewReads(z, quietLog(t))), z
+	return newStation(t, NewReads(z, nil, quietLog(t))), z
 }
 
 // notify stores and routes a notification as Zoho sends it: an id alone.

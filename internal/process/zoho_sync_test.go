@@ -573,7 +573,7 @@ func TestMeetingsAndActivities(t *testing.T) {
 	s.route(t, sent{module: "Activities", operation: "create", recordID: "2", record: of77("2", "Call back")})
 	s.route(t, sent{module: "Activities", operation: "create", recordID: "5", record: of77("5", "Gone")})
 	s.finish(t)
-	s.syncer.reads = NewReads(z, quietLog(t))
+	s.syncer.reads = NewReads(z, nil, quietLog(t))
 	s.syncer.source = s.syncer.reads
 
 	z.put(t, "Events", of77("1", "Fair"))

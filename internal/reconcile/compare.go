@@ -185,8 +185,8 @@ func judge(known *db.ListKnownRecordsRow, l listedRecord, readAt time.Time) (ope
 	if json.Unmarshal(known.Data, &data) != nil {
 		return opUpdate, nil
 	}
-	if newest := knownTime(known, data); !l.modified.IsZero() && newest.After(l.modified) {
-		return "", nil
+	if newest := knownTime(known, data); known.ReadAt != nil && !l.modified.IsZero() && newest.After(l.modified) {
+		return "", nil // what a payload says of itself may be any time
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.fields)) {
 		if was, is := decode(data[name]), decode(l.fields[name]); !equal(was, is) && !cutFrom(was, is) {
@@ -197,6 +197,12 @@ func judge(known *db.ListKnownRecordsRow, l listedRecord, readAt time.Time) (ope
 		return "", nil
 	}
 	return opUpdate, fields
+}
+
+// notModified reports whether Zoho says of a record that it was not modified
+// since it was read.
+func notModified(known *db.ListKnownRecordsRow, l listedRecord) bool {
+	return known != nil && known.ReadAt != nil && known.ModifiedAt != nil && !l.modified.IsZero() && !l.modified.After(*known.ModifiedAt)
 }
 
 // knownTime is Modified_Time as far as it is known. That of a record made of

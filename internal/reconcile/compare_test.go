@@ -66,10 +66,14 @@ func TestJudge(t *testing.T) {
 			want: "update", fields: []string{"A"},
 		},
 		"a newer one is known": {
-			known: &row{}, data: `{"id":"7","A":2,"Modified_Time":"2026-11-01T10:00:01Z"}`, listed: `{"id":"7","A":1,"Modified_Time":"2026-11-01T10:00:00Z"}`,
+			known: &row{ReadAt: at(-time.Hour)}, data: `{"id":"7","A":2,"Modified_Time":"2026-11-01T10:00:01Z"}`, listed: `{"id":"7","A":1,"Modified_Time":"2026-11-01T10:00:00Z"}`,
+		},
+		"a payload says that it is newer": {
+			known: &row{}, data: `{"id":"7","A":2,"Modified_Time":"2099-11-01T10:00:01Z"}`, listed: `{"id":"7","A":1,"Modified_Time":"2026-11-01T10:00:00Z"}`,
+			want: "update", fields: []string{"A", "Modified_Time"},
 		},
 		"a newer one is known, on another clock": {
-			known: &row{}, data: `{"id":"7","A":2,"Modified_Time":"2026-11-01T10:00:01Z"}`, listed: `{"id":"7","A":1,"Modified_Time":"2026-11-01T15:30:00+05:30"}`,
+			known: &row{ReadAt: at(-time.Hour)}, data: `{"id":"7","A":2,"Modified_Time":"2026-11-01T10:00:01Z"}`, listed: `{"id":"7","A":1,"Modified_Time":"2026-11-01T15:30:00+05:30"}`,
 		},
 		"a formula changed": {
 			known: &row{ReadAt: at(-time.Hour)}, data: `{"id":"7","A":2,"Modified_Time":"2026-11-01T10:00:00Z"}`, listed: `{"id":"7","A":1,"Modified_Time":"2026-11-01T10:00:00Z"}`,

@@ -37,6 +37,19 @@ var (
 	errOvertaken = errors.New("the sync is another's")
 	// errBacklog says that there is no room for more events now.
 	errBacklog = errors.New("too many events wait to be routed")
+	// errEmpty is a list that shows nothing of a module in which Zoho counts records:
+	// rather a fault than that all of them are gone.
+	errEmpty = errors.New("Zoho counts records and lists none")
+)
+
+const (
+	// anewAfter is how long a part stands still before it begins anew because Zoho
+	// does not take its page token any more. One that it never takes would begin
+	// anew without end.
+	anewAfter = time.Hour
+	// brokenFor is how long a sync stands still because Zoho fails on one module,
+	// while it answers otherwise; then the module is left out.
+	brokenFor = 2 * time.Hour
 )
 
 // page is a part of what Zoho lists, with the time just before it was read.
@@ -57,11 +70,13 @@ func (r *Reconciler) step(ctx context.Context, s *slice, p db.SyncPart) (db.Sync
 	switch kind := zoho.KindOf(err); {
 	case err == nil:
 		return r.store(ctx, s, p, pg)
-	case p.Cursor != "" && lapsed(err):
+	case p.Cursor != "" && lapsed(err) && r.stoodStill(s, anewAfter):
 		anew := p
 		anew.Cursor, anew.AfterID = "", ""
 		return r.move(ctx, s, p, anew, true)
-	case kind == zoho.KindForbidden, kind == zoho.KindInvalid, kind == zoho.KindTooLarge:
+	case lapsed(err):
+		return p, err
+	case kind == zoho.KindForbidden, kind == zoho.KindInvalid, kind == zoho.KindTooLarge, broken(err) && r.stoodStill(s, brokenFor):
 		r.o.Log.WarnContext(ctx, "sync leaves a module out that Zoho does not let us read",
 			"sync_id", s.sync.ID, "module", p.Module, "phase", p.Phase, "error", err)
 		left := p
@@ -73,6 +88,18 @@ func (r *Reconciler) step(ctx context.Context, s *slice, p db.SyncPart) (db.Sync
 	default:
 		return p, err
 	}
+}
+
+// stoodStill reports whether a sync has made no progress for so long.
+func (r *Reconciler) stoodStill(s *slice, d time.Duration) bool {
+	return r.o.Now().Sub(s.sync.UpdatedAt) >= d
+}
+
+// broken reports whether Zoho answered that it cannot, as it does when something
+// is wrong with what was asked for, and not when all of it is away.
+func broken(err error) bool {
+	var e *zoho.Error
+	return errors.As(err, &e) && e.Kind == zoho.KindUnavailable && e.Status >= 500 && e.Code != ""
 }
 
 // lapsed reports whether Zoho has forgotten where a list was: a page token is
@@ -89,9 +116,9 @@ func (r *Reconciler) read(ctx context.Context, s *slice, p db.SyncPart) (page, e
 	if pg.readAt, err = db.New(r.pool).ReadClock(ctx); err != nil {
 		return pg, fmt.Errorf("read the database's clock: %w", err)
 	}
-	var since time.Time
-	if s.sync.Since != nil {
-		since = *s.sync.Since
+	since, err := r.since(ctx, s, p)
+	if err != nil {
+		return pg, err
 	}
 	if p.Phase == phaseDeleted {
 		answer, err := r.zoho.Deleted(ctx, p.Module, since, zoho.Cursor(p.Cursor))
@@ -108,7 +135,27 @@ func (r *Reconciler) read(ctx context.Context, s *slice, p db.SyncPart) (page, e
 		return pg, fmt.Errorf("list %s: %w", p.Module, err)
 	}
 	pg.records, pg.next = answer.Records, answer.Next
+	if s.sync.Kind == Full && p.Cursor == "" && pg.next == "" && len(pg.records) == 0 && p.Expected > 0 {
+		return pg, fmt.Errorf("list %s: %w", p.Module, errEmpty)
+	}
 	return pg, nil
+}
+
+// since is from when on changes of a part's module are looked at: the start of
+// the last sync that read the module to its end. One that left it out, because
+// Zoho did not let it be read, says nothing of it. Zero: everything is.
+func (r *Reconciler) since(ctx context.Context, s *slice, p db.SyncPart) (time.Time, error) {
+	if s.sync.Since == nil {
+		return time.Time{}, nil
+	}
+	read, err := db.New(r.pool).ModuleReadBefore(ctx, db.ModuleReadBeforeParams{Module: p.Module, Before: s.sync.StartedAt})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look when %s was read: %w", p.Module, err)
+	}
+	return read.Add(-overlap), nil
 }
 
 // move stores where a part is, and nothing else. A part that begins anew has read nothing.
@@ -316,7 +363,9 @@ func findChanged(ctx context.Context, q *db.Queries, module string, readAt time.
 	var findings []finding
 	for _, l := range taken {
 		if operation, fields := judge(known[l.id], l, readAt); operation != "" {
-			findings = append(findings, changeOf(module, l, operation, fields, readAt))
+			f := changeOf(module, l, operation, fields, readAt)
+			f.unchanged = operation == opUpdate && notModified(known[l.id], l)
+			findings = append(findings, f)
 		}
 	}
 	return findings, nil

@@ -35,6 +35,14 @@ type fakeZoho struct {
 	fault func(call, module string) error
 	// listedAs is what a list shows in the place of a record.
 	listedAs func(zoho.Record) zoho.Record
+	hidden   string // a module whose lists show nothing, though it is counted
+}
+
+// hide lets the lists of a module show nothing.
+func (z *fakeZoho) hide(module string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.hidden = module
 }
 
 func newFakeZoho() *fakeZoho {
@@ -91,6 +99,9 @@ func (z *fakeZoho) List(ctx context.Context, module string, o zoho.ListOptions) 
 	defer z.mu.Unlock()
 	var ids []string
 	for id, r := range z.modules[module] {
+		if module == z.hidden {
+			break
+		}
 		if o.Since.IsZero() || !modifiedTime(r).Before(o.Since) {
 			ids = append(ids, id)
 		}

@@ -27,6 +27,9 @@ type finding struct {
 	body     []byte
 	fields   []string  // that differ, where the record is known
 	happened time.Time // by Zoho's clock; zero: not known
+	// unchanged says that Zoho counts the record as not modified since we know it: a
+	// formula, or a field that was not asked for before. No webhook tells of that.
+	unchanged bool
 	// An event that came then or later has told of it.
 	toldSince time.Time
 }
@@ -203,7 +206,7 @@ func (r *Reconciler) countMissed(ctx context.Context, q *db.Queries, run db.Lock
 	}
 	var p db.ListToldChangesParams
 	for _, f := range findings {
-		if f.happened.After(run.Now.Add(-r.o.Grace)) {
+		if f.unchanged || f.happened.After(run.Now.Add(-r.o.Grace)) {
 			continue
 		}
 		p.RecordIds = append(p.RecordIds, f.recordID)

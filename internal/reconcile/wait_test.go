@@ -147,14 +147,26 @@ func TestAListThatZohoHasForgottenIsReadAnew(t *testing.T) {
 	id := s.start(t, Full)
 	s.work(t, id)
 	s.work(t, id)
-	first := true
 	s.zoho.fail(func(call, _ string) error {
-		if call == "list" && first {
-			first = false
+		if call == "list" {
 			return &zoho.Error{Kind: zoho.KindInvalid, Op: "list Contacts", Code: "EXPIRED_VALUE"}
 		}
 		return nil
 	})
+	// To begin anew at once might never end, where Zoho takes no token at all.
+	before := s.status(t, id).Read
+	for range 3 {
+		s.work(t, id)
+	}
+	if st := s.status(t, id); st.State != Running || st.Read != before || st.WaitsFor == "" {
+		t.Errorf("with a token that has just lapsed: %+v", st)
+	}
+	s.exec(t, `UPDATE syncs SET updated_at = now() - interval '61 minutes'`)
+	s.work(t, id)
+	if st := s.status(t, id); st.Read != 0 {
+		t.Errorf("an hour later: %+v", st)
+	}
+	s.zoho.fail(nil)
 	st := s.finish(t, id)
 	if st.State != Completed || st.Read != 7 || st.Changed != 7 || st.Gone != 0 || len(s.events(t)) != 7 {
 		t.Errorf("status %+v, %d events", st, len(s.events(t)))
@@ -319,5 +331,82 @@ func TestAStopLeavesTheSyncToTheNext(t *testing.T) {
 	s.end(t, j.JobRow, context.Canceled)
 	if st := s.finish(t, id); st.State != Completed || st.Changed != 1 {
 		t.Errorf("status %+v", st)
+	}
+}
+
+// Zoho answers, but fails on one module: the others are read, and after two hours
+// that one is left out.
+func TestAModuleThatZohoFailsOnIsLeftOut(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"list", "count"} {
+		s := newStation(t, "Contacts", "Notes", "Accounts")
+		s.zoho.put(t, "Contacts", contact("7", "Doe", yesterday()))
+		s.zoho.put(t, "Accounts", contact("8", "Acme", yesterday()))
+		s.zoho.fail(func(asked, module string) error {
+			if module == "Notes" && asked == call {
+				return &zoho.Error{Kind: zoho.KindUnavailable, Op: call + " Notes", Status: 500, Code: "INTERNAL_ERROR"}
+			}
+			return nil
+		})
+		id := s.start(t, Full)
+		if call == "count" {
+			if st := s.finish(t, id); st.State != Completed || st.LastError != "" {
+				t.Errorf("a count that fails: %+v", st)
+			}
+			continue
+		}
+		for range 4 {
+			s.work(t, id)
+		}
+		if st := s.status(t, id); st.State != Running || st.WaitsFor != "Zoho, which does not answer" {
+			t.Errorf("at first: %+v", st)
+		}
+		s.exec(t, `UPDATE syncs SET updated_at = now() - interval '121 minutes'`)
+		if st := s.finish(t, id); st.State != Completed || st.Changed != 2 || !strings.Contains(st.LastError, "Notes: ") {
+			t.Errorf("after two hours: %+v", st)
+		}
+	}
+}
+
+// A list that shows nothing where Zoho counts records is a fault, and not the end
+// of all of them.
+func TestAnEmptyListIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, "Contacts")
+	for i := range 3 {
+		s.zoho.put(t, "Contacts", contact(fmt.Sprint(100+i), "Doe", yesterday()))
+	}
+	s.sync(t, Full)
+	id := s.start(t, Full)
+	s.zoho.hide("Contacts")
+	for range 3 {
+		s.work(t, id)
+	}
+	if st := s.status(t, id); st.State != Running || st.Gone != 0 || !strings.Contains(st.LastError, errEmpty.Error()) {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// What was left out is looked at from when it was last read, not from when the
+// sync before began.
+func TestAModuleLeftOutLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, "Contacts", "Accounts")
+	s.sync(t, Full)
+	// The change lies before the next sync's overlap, and the sync is the one that may not see it.
+	s.exec(t, `UPDATE syncs SET started_at = started_at - interval '3 hours'`)
+	s.zoho.put(t, "Contacts", contact("7", "Doe", time.Now().Add(-2*time.Hour)))
+	s.zoho.fail(func(_, module string) error {
+		if module == "Contacts" {
+			return &zoho.Error{Kind: zoho.KindForbidden, Op: "list Contacts"}
+		}
+		return nil
+	})
+	if st := s.finish(t, s.start(t, Incremental)); st.State != Completed || st.Changed != 0 {
+		t.Fatalf("status %+v", st)
+	}
+	s.zoho.fail(nil)
+	if st := s.finish(t, s.start(t, Incremental)); st.State != Completed || st.Changed != 1 {
+		t.Errorf("when it may be read again: %+v", st)
 	}
 }

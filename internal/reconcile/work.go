@@ -134,6 +134,9 @@ func (r *Reconciler) goOn(ctx context.Context, s *slice) (finished bool, err err
 	if err := r.expect(ctx, s, parts); err != nil {
 		return false, err
 	}
+	if parts, err = r.parts(ctx, s); err != nil {
+		return false, err
+	}
 	for {
 		due := turn(parts)
 		if len(due) == 0 {
@@ -223,6 +226,9 @@ func (r *Reconciler) expect(ctx context.Context, s *slice, parts []db.SyncPart) 
 		case zoho.KindForbidden, zoho.KindInvalid, zoho.KindTooLarge:
 			continue
 		}
+		if broken(err) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("count %s: %w", part.Module, err)
 		}
@@ -299,6 +305,8 @@ func standstill(run db.LockSyncRow, cause error) still {
 	switch zoho.KindOf(cause) {
 	case zoho.KindUnavailable:
 		h.waitsFor = "Zoho, which does not answer"
+		// One module that Zoho fails on is left out after a time.
+		h.keepsTime = broken(cause) && run.Failures > 0
 	case zoho.KindThrottled:
 		h.waitsFor = "Zoho, which asks for fewer calls"
 	case zoho.KindCreditsSpent:

@@ -22,6 +22,10 @@ var (
 	errTimeout = errors.New("no whole answer in time")
 	// errTooLong is a body beyond its bound.
 	errTooLong = errors.New("the answer is too long")
+	// errNotShown is an answer that leaves open whether there is more.
+	errNotShown = errors.New("it says neither what there is nor that there is nothing")
+	// errNoID is a record that could be any.
+	errNoID = errors.New("a record has no id")
 )
 
 // text is a JSON string or number as text: ids are sent as either, and a float64
@@ -58,8 +62,17 @@ type said struct {
 
 // info says where a list stands.
 type info struct {
-	More      bool `json:"more_records"`
-	NextToken text `json:"next_page_token"`
+	MoreSaid  *bool `json:"more_records"` // nil: not said
+	NextToken text  `json:"next_page_token"`
+	Count     text  `json:"count"`
+}
+
+func (i info) more() bool { return i.MoreSaid != nil && *i.MoreSaid }
+
+// isEnd reports whether a page that shows nothing is the end of its list: Zoho
+// answers 204 there, so that it has to say it in so many words.
+func (i info) isEnd() bool {
+	return i.MoreSaid != nil && !*i.MoreSaid && (i.Count == "" || i.Count == "0")
 }
 
 // problem is Zoho's envelope of a result, which for an error says what is wrong.
@@ -106,6 +119,11 @@ func parse(body []byte) (*said, error) {
 	return s, nil
 }
 
+// isFailure reports whether p says itself that it is one, be it without a code.
+func (p problem) isFailure() bool {
+	return strings.EqualFold(p.Status.String(), "error") || strings.EqualFold(p.Status.String(), "failure")
+}
+
 // failure is the problem that the answer tells of. It stands at the top, or is
 // the first entry of data, or any entry of watch; with a status that is none of
 // success (failed) anything that has a code counts.
@@ -115,7 +133,7 @@ func (s *said) failure(failed bool) (problem, bool) {
 		all = append(all, first)
 	}
 	for _, p := range all {
-		if p.Status == "error" && p.Code != "" {
+		if p.isFailure() {
 			return p, true
 		}
 	}
@@ -152,16 +170,49 @@ func (s *said) first() (problem, bool) {
 	return entry.problem, true
 }
 
-// records are the records in data, none when there is no data.
-func (s *said) records() ([]Record, error) {
-	if s == nil || len(s.Data) == 0 {
+// rows are the entries of data. There are none only when Zoho answered that
+// there is nothing, which makes s nil, or when a list says that it ends with an
+// empty page. Everything else without entries is an error: what reads it as
+// nothing takes all for gone during an outage.
+func rows[T any](s *said) ([]T, error) {
+	if s == nil {
 		return nil, nil
 	}
-	var records []Record
-	if err := json.Unmarshal(s.Data, &records); err != nil {
+	if len(s.Data) == 0 {
+		return nil, errNotShown
+	}
+	var all []T
+	if err := json.Unmarshal(s.Data, &all); err != nil {
 		return nil, err
 	}
+	if all == nil || (len(all) == 0 && !s.Info.isEnd()) {
+		return nil, errNotShown
+	}
+	return all, nil
+}
+
+// records are the records of a part of a list; each has an id.
+func (s *said) records() ([]Record, error) {
+	records, err := rows[Record](s)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		if r.ID() == "" {
+			return nil, errNoID
+		}
+	}
 	return records, nil
+}
+
+// byID are the records that a question by ids was answered with. Zoho answers 204
+// for none of them, so that an empty page says nothing of whether they are there.
+func (s *said) byID() ([]Record, error) {
+	records, err := s.records()
+	if err == nil && s != nil && len(records) == 0 {
+		return nil, errNotShown
+	}
+	return records, err
 }
 
 // misshapen is JSON that is not what was asked for.
@@ -171,6 +222,7 @@ func misshapen(op string, err error) *Error {
 
 // kindFor says what to do about an answer that is a failure.
 func kindFor(status int, p problem, header http.Header) Kind {
+	isDone := 200 <= status && status < 300
 	switch {
 	case status == http.StatusTooManyRequests, p.Code == "TOO_MANY_REQUESTS", p.Code == "RATE_LIMIT_EXCEEDED":
 		if left, ok := creditsLeft(header); (ok && left <= 0) || isOfTheDay(p) {
@@ -179,13 +231,35 @@ func kindFor(status int, p problem, header http.Header) Kind {
 		return KindThrottled
 	case status >= 500, isRedirect(status), status == http.StatusRequestTimeout, p.Code == "INTERNAL_ERROR":
 		return KindUnavailable
-	case p.Code == "OAUTH_SCOPE_MISMATCH", p.Code == "NO_PERMISSION", status == http.StatusForbidden:
-		return KindForbidden
-	case p.Code == "INVALID_TOKEN", p.Code == "AUTHENTICATION_FAILURE", status == http.StatusUnauthorized:
+	case isDone && p.Code == "":
+		return KindUnavailable // "maintenance", say: nothing is wrong with the question
+	case p.Code == "INVALID_TOKEN", status == http.StatusUnauthorized && p.Code == "":
 		return KindUnauthorized
+	case p.Code == "OAUTH_SCOPE_MISMATCH", p.Code == "NO_PERMISSION", p.Code == "AUTHENTICATION_FAILURE",
+		status == http.StatusForbidden, status == http.StatusUnauthorized:
+		// Zoho knows the token, and does not let its user do this: another token
+		// would be the same user's.
+		return KindForbidden
 	default:
 		return KindInvalid
 	}
+}
+
+// errInternal is the cause of an error about a record that Zoho fails on.
+var errInternal = errors.New("INTERNAL_ERROR")
+
+// isInternal reports whether Zoho failed by itself, which it does in an outage,
+// and also on a single record.
+func isInternal(err error) bool {
+	var e *Error
+	return errors.As(err, &e) &&
+		((e.Status == http.StatusInternalServerError && e.Code == errInternal.Error()) || errors.Is(e.Err, errInternal))
+}
+
+// onRecord is e when Zoho is known to answer for others. It has no code: Zoho has
+// said nothing of the module, or of how it was asked.
+func onRecord(e *Error) *Error {
+	return &Error{Kind: KindInvalid, Op: e.Op, Status: e.Status, Message: "Zoho fails on this record alone", Err: errInternal}
 }
 
 // isOfTheDay reports whether a 429 is about the day's credits. Zoho documents no
@@ -299,10 +373,10 @@ func bounded(words string) string {
 	return words[:cut] + "…"
 }
 
-// hide takes a secret out of Zoho's words.
+// hide takes a secret out of Zoho's words, also as it stands in a query.
 func hide(words text, secret string) text {
 	if secret == "" {
 		return words
 	}
-	return text(strings.ReplaceAll(words.String(), secret, "…"))
+	return text(strings.NewReplacer(secret, "…", url.QueryEscape(secret), "…").Replace(words.String()))
 }

@@ -147,15 +147,18 @@ func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
 			return nil, misshapen(op, err)
 		}
 		channels = append(channels, some...)
-		if !s.Info.More || len(some) == 0 {
+		if !s.Info.more() {
 			return channels, nil
+		}
+		if len(some) == 0 {
+			return nil, misshapen(op, errNotShown)
 		}
 	}
 }
 
 func readChannels(raw json.RawMessage) ([]Channel, error) {
 	if len(raw) == 0 {
-		return nil, nil
+		return nil, errNotShown
 	}
 	var rows []struct {
 		ID        text     `json:"channel_id"`
@@ -167,6 +170,9 @@ func readChannels(raw json.RawMessage) ([]Channel, error) {
 	}
 	if err := json.Unmarshal(raw, &rows); err != nil {
 		return nil, err
+	}
+	if rows == nil {
+		return nil, errNotShown
 	}
 	var channels []Channel
 	for _, r := range rows {

@@ -116,6 +116,12 @@ type call struct {
 	body   any       // as JSON, unless nil
 	read   bool      // changes nothing, so that it may be made twice
 	secret string    // kept out of errors, besides the access token
+	// part is a question that is asked because a greater one met an INTERNAL_ERROR:
+	// that is not asked again.
+	part bool
+	// alive says that Zoho has just answered for other records: an INTERNAL_ERROR
+	// that stays is about what is asked for, and nothing that the gate has to know.
+	alive bool
 	// prepare, unless nil, is asked once, when the call has its slot: it fills in
 	// query, or says that there is nothing to ask any more.
 	prepare func(query url.Values) bool
@@ -169,6 +175,8 @@ func (c *Client) again(ctx context.Context, q call, p *progress, e *Error) (time
 	case e.Kind == KindThrottled && p.throttled < throttledTries:
 		wait = c.backoff(firstThrottledWait, p.throttled)
 		p.throttled++
+	case q.part && isInternal(e):
+		return 0, false
 	case e.Kind == KindUnavailable && q.read && p.broken == 0 && !errors.Is(e, errTimeout):
 		wait = c.backoff(firstBrokenWait, p.broken)
 		p.broken++
@@ -227,6 +235,9 @@ func (c *Client) attempt(ctx context.Context, q call, p *progress) (*said, error
 		return nil, asError(q.op, err)
 	}
 	answer, e := c.exchange(ctx, q, p)
+	if e != nil && q.alive && (q.part || p.broken > 0) && isInternal(e) {
+		e = onRecord(e)
+	}
 	end = c.report(ctx, p, e)
 	if e != nil {
 		return nil, e

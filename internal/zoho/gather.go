@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/bits"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,15 +22,17 @@ import (
 const cutAt = 500
 
 // Read reads records by their ids, with their whole texts; what is not in the
-// answer is gone. All concurrent Reads of a module share calls of at most MaxIDs
+// answer is gone. An answer that leaves that open is an error of KindUnavailable,
+// as an empty one is that is no 204. All concurrent Reads of a module share calls of at most MaxIDs
 // ids: a Read that finds none of them under way is sent at once, others wait as
 // Options.GatherLeast and GatherWait say. An id that several Reads ask for is
 // asked for once, unless the call with it is already on its way: what it will
 // answer may be older than the question.
 //
 // An error is one of any call that held one of the ids; of an id that Zoho
-// refuses, only who asked for it gets the error. When ctx ends the others that
-// share the call do not notice.
+// refuses, or fails on while it answers for others, only who asked for it gets the
+// error: one of KindInvalid without a Code, for the latter. When ctx ends the
+// others that share the call do not notice.
 func (c *Client) Read(ctx context.Context, module string, ids []string) (map[string]Record, error) {
 	op := "read " + module
 	ids = distinct(ids)
@@ -174,7 +177,7 @@ func (g *gatherer) send(ctx context.Context, module string, m *gathering) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var asks []*ask
-	found, err := g.read(ctx, module, func() []*ask {
+	found, err := g.read(ctx, module, call{}, func() []*ask {
 		asks = g.take(module, m, cancel)
 		return asks
 	})
@@ -205,31 +208,34 @@ func (g *gatherer) take(module string, m *gathering, cancel context.CancelFunc) 
 	return asks
 }
 
-// read makes one call by ids. asks is called when the call has its slot.
-func (g *gatherer) read(ctx context.Context, module string, asks func() []*ask) (map[string]Record, error) {
-	op := "read " + module
-	s, err := g.c.do(ctx, call{
-		op: op, method: http.MethodGet, read: true, path: "/" + module,
-		query: url.Values{"fields": {g.c.fieldList(module)}, "per_page": {strconv.Itoa(MaxPage)}},
-		prepare: func(query url.Values) bool {
-			var ids []string
-			for _, a := range asks() {
-				ids = append(ids, a.id)
-			}
-			query.Set("ids", strings.Join(ids, ","))
-			return len(ids) > 0
-		},
-	})
+// read makes one call by ids, with the part and alive of q. asks is called when
+// the call has its slot.
+func (g *gatherer) read(ctx context.Context, module string, q call, asks func() []*ask) (map[string]Record, error) {
+	var ids []string
+	q.op, q.method, q.read, q.path = "read "+module, http.MethodGet, true, "/"+module
+	q.query = url.Values{"fields": {g.c.fieldList(module)}, "per_page": {strconv.Itoa(MaxPage)}}
+	q.prepare = func(query url.Values) bool {
+		for _, a := range asks() {
+			ids = append(ids, a.id)
+		}
+		query.Set("ids", strings.Join(ids, ","))
+		return len(ids) > 0
+	}
+	s, err := g.c.do(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	records, err := s.records()
+	records, err := s.byID()
 	if err != nil {
-		return nil, misshapen(op, err)
+		return nil, misshapen(q.op, err)
 	}
 	found := make(map[string]Record, len(records))
 	for _, r := range records {
 		found[r.ID()] = r
+	}
+	missing := func(id string) bool { return found[id] == nil }
+	if s != nil && s.Info.more() && slices.ContainsFunc(ids, missing) {
+		return nil, misshapen(q.op, errNotShown)
 	}
 	return found, nil
 }
@@ -238,16 +244,25 @@ func (g *gatherer) read(ctx context.Context, module string, asks func() []*ask) 
 // text: they have none yet. A call that fails because of one of its records is
 // made again in halves, so that only this one fails.
 func (g *gatherer) settle(ctx context.Context, module string, asks []*ask, found map[string]Record, err error) (cut []*ask) {
-	if len(asks) > 1 && (isAboutIDs(err) || KindOf(err) == KindTooLarge) {
-		for _, half := range [][]*ask{asks[:len(asks)/2], asks[len(asks)/2:]} {
-			found, err := g.read(ctx, module, func() []*ask { return half })
+	switch {
+	case len(asks) > 0 && isInternal(err):
+		return g.isolate(ctx, module, asks, err)
+	case len(asks) > 1 && (isAboutIDs(err) || KindOf(err) == KindTooLarge):
+		for _, half := range halves(asks) {
+			found, err := g.read(ctx, module, call{}, func() []*ask { return half })
 			cut = append(cut, g.settle(ctx, module, half, found, err)...)
 		}
 		return cut
-	}
-	if notThere(err) && len(asks) == 1 {
+	case len(asks) == 1 && notThere(err):
 		err = nil
 	}
+	return give(asks, found, err)
+}
+
+func halves(asks []*ask) [][]*ask { return [][]*ask{asks[:len(asks)/2], asks[len(asks)/2:]} }
+
+// give is the end of settle.
+func give(asks []*ask, found map[string]Record, err error) (cut []*ask) {
 	for _, a := range asks {
 		a.record, a.err = found[a.id], err
 		if mayBeCut(a.record) {
@@ -257,6 +272,70 @@ func (g *gatherer) settle(ctx context.Context, module string, asks []*ask, found
 		close(a.done)
 	}
 	return cut
+}
+
+// blindCalls is how many parts of a call are asked for while Zoho has answered
+// none of them: the halves, and their halves.
+const blindCalls = 6
+
+// isolate looks for the record that a call met an INTERNAL_ERROR for, in smaller
+// and smaller parts. Once Zoho has answered for one of them, and fails on a single
+// record after that, the error is this record's own; while it answers for none it
+// is everybody's. It makes two calls for every halving, and at most four, which
+// finds two such records; who asked for more of them at a time has to come again.
+func (g *gatherer) isolate(ctx context.Context, module string, asks []*ask, err error) (cut []*ask) {
+	var open, failed [][]*ask // parts to ask for; single asks that failed
+	if len(asks) == 1 {
+		failed = [][]*ask{asks}
+	} else {
+		open = halves(asks)
+	}
+	answered := len(asks) == 1 && g.answers(ctx, module, asks[0].id)
+	most := 4 * bits.Len(uint(len(asks)))
+	for calls := 0; len(open) > 0 && calls < most && (answered || calls < blindCalls); calls++ {
+		part := open[0]
+		open = open[1:]
+		found, err := g.read(ctx, module, call{part: true, alive: answered}, func() []*ask { return part })
+		switch {
+		case !isInternal(err):
+			answered = answered || err == nil
+			cut = append(cut, g.settle(ctx, module, part, found, err)...)
+		case len(part) > 1:
+			open = append(open, halves(part)...)
+		case answered:
+			cut = append(cut, give(part, nil, err)...)
+		default:
+			failed = append(failed, part)
+		}
+	}
+	for _, part := range failed {
+		found, err := map[string]Record(nil), err
+		if answered {
+			// It failed before Zoho was known to answer: that may have been an outage.
+			found, err = g.read(ctx, module, call{part: true, alive: true}, func() []*ask { return part })
+		}
+		cut = append(cut, give(part, found, err)...)
+	}
+	for _, part := range open {
+		give(part, nil, err)
+	}
+	return cut
+}
+
+// answers reports whether Zoho shows another record of the module than id: its
+// oldest one, which costs a call.
+func (g *gatherer) answers(ctx context.Context, module, id string) bool {
+	s, err := g.c.do(ctx, call{
+		op: "list " + module, method: http.MethodGet, read: true, part: true, path: "/" + module,
+		query: url.Values{
+			"fields": {g.c.fieldList(module)}, "per_page": {"1"}, "sort_by": {"id"}, "sort_order": {"asc"},
+		},
+	})
+	if err != nil {
+		return false
+	}
+	records, err := s.records()
+	return err == nil && len(records) > 0 && records[0].ID() != id
 }
 
 // isAboutIDs reports whether a call by ids may have failed because of one of them.
@@ -279,7 +358,7 @@ func (g *gatherer) complete(ctx context.Context, module string, asks []*ask) {
 	for _, a := range asks {
 		some.Go(func() error {
 			defer close(a.done)
-			a.record, a.err = g.c.Get(ctx, module, a.id)
+			a.record, a.err = g.c.get(ctx, module, a.id, true)
 			return nil
 		})
 	}

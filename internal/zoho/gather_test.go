@@ -455,6 +455,7 @@ func TestOneBadIDFailsAlone(t *testing.T) {
 		{"refused by name", saying(400, `{"code":"PATTERN_NOT_MATCHED","details":{"param_name":"ids"},"message":"no","status":"error"}`), KindInvalid, false, 20, false},
 		{"not there", saying(400, problemOf("INVALID_DATA", "The record does not exist")), 0, true, 20, false},
 		{"too large", saying(200, strings.Repeat(" ", 20_000)), KindTooLarge, false, 20, false},
+		{"Zoho fails on it", saying(500, problemOf("INTERNAL_ERROR", "no")), KindInvalid, false, 16, false},
 		{"something else is wrong", saying(400, `{"code":"INVALID_DATA","details":{"param_name":"fields"},"message":"no","status":"error"}`), KindInvalid, false, 2, true},
 		{"the module is wrong", saying(400, problemOf("INVALID_MODULE", "no")), KindInvalid, false, 2, true},
 	} {
@@ -481,6 +482,7 @@ func TestOneBadIDFailsAlone(t *testing.T) {
 				id := strconv.Itoa(650 + i)
 				all[id] = read(t.Context(), t, c, "Contacts", id)
 			}
+			clock.runs()
 			close(block)
 			first.want(t, "1")
 			for id, r := range all {
@@ -498,6 +500,180 @@ func TestOneBadIDFailsAlone(t *testing.T) {
 				t.Errorf("%d calls, want at most %d", c.Calls(), tc.mostOf)
 			}
 		})
+	}
+}
+
+// failing is a Zoho that fails on some ids, singly and in lists.
+func failing(bad ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ids := idsOf(r)
+		if r.URL.Query().Get("ids") == "" {
+			ids = []string{"1"} // the oldest
+		}
+		if slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(bad, id) }) {
+			saying(500, problemOf("INTERNAL_ERROR", "no"))(w, r)
+			return
+		}
+		recordsOf(ids...)(w, r)
+	}
+}
+
+// together are readers of one id each, n < 100 from 101 on, that are asked for in
+// one call.
+func together(t *testing.T, n int, h http.HandlerFunc, gate Gate) (*Client, map[string]*reading) {
+	t.Helper()
+	arrived, block := make(chan struct{}), make(chan struct{})
+	c, clock := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("ids") == "7" {
+			close(arrived)
+			<-block
+			recordsOf("7")(w, r)
+			return
+		}
+		h(w, r)
+	}, func(o *Options) { o.GatherLeast, o.Gate = 100, gate })
+	clock.byHand = true
+	first := read(t.Context(), t, c, "Contacts", "7")
+	<-arrived
+	all := map[string]*reading{}
+	for i := range n {
+		id := strconv.Itoa(101 + i)
+		all[id] = read(t.Context(), t, c, "Contacts", id)
+	}
+	clock.runs()
+	close(block)
+	first.want(t, "7")
+	for _, r := range all {
+		<-r.done
+	}
+	return c, all
+}
+
+func TestRecordsThatZohoFailsOn(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		n     int
+		bad   []string
+		calls int64 // at most
+	}{
+		{99, []string{"101"}, 17}, {99, []string{"199"}, 17}, {99, []string{"151"}, 17},
+		{99, []string{"101", "199"}, 31}, {99, []string{"150", "151"}, 31},
+		{2, []string{"101"}, 6}, {2, []string{"102"}, 6}, {3, []string{"101", "103"}, 9},
+	} {
+		t.Run(fmt.Sprint(tc.bad, " of ", tc.n), func(t *testing.T) {
+			t.Parallel()
+			gate := &testGate{}
+			c, all := together(t, tc.n, failing(tc.bad...), gate)
+			for id, r := range all {
+				if slices.Contains(tc.bad, id) {
+					if e := errorOf(t, r.err); e.Kind != KindInvalid || e.Code != "" || !strings.Contains(e.Error(), "this record alone") {
+						t.Errorf("id %s: %v", id, r.err)
+					}
+				} else if r.err != nil || r.found[id].ID() != id {
+					t.Errorf("id %s: %v", id, r.err)
+				}
+			}
+			if c.Calls() > tc.calls {
+				t.Errorf("%d calls, want at most %d", c.Calls(), tc.calls)
+			}
+			// It is an outage until Zoho answers for one part, and not after that.
+			told := gate.reports()[1:]
+			good := slices.Index(told, 0)
+			if good < 0 || good > 5 || slices.ContainsFunc(told[good:], func(k Kind) bool { return k != 0 }) {
+				t.Errorf("the gate was told %v", told)
+			}
+		})
+	}
+}
+
+func TestManyRecordsThatZohoFailsOn(t *testing.T) {
+	t.Parallel()
+	var bad []string
+	for i := 126; i < 200; i += 2 {
+		bad = append(bad, strconv.Itoa(i))
+	}
+	c, all := together(t, 99, failing(bad...), nil)
+	for id, r := range all {
+		if n, _ := strconv.Atoi(id); n < 124 && r.err != nil {
+			t.Errorf("id %s: %v", id, r.err)
+		}
+		if slices.Contains(bad, id) && r.err == nil {
+			t.Errorf("id %s was found, or is gone: %v", id, r.found)
+		}
+	}
+	if c.Calls() > 31 {
+		t.Errorf("%d calls for 99 reads", c.Calls())
+	}
+}
+
+func TestAnOutageIsNoRecordsFault(t *testing.T) {
+	t.Parallel()
+	gate := &testGate{}
+	no := saying(500, problemOf("INTERNAL_ERROR", "no"))
+	c, all := together(t, 99, no, gate)
+	for id, r := range all {
+		if KindOf(r.err) != KindUnavailable {
+			t.Errorf("id %s: %v", id, r.err)
+		}
+	}
+	if n := c.Calls(); n > 9 || slices.Contains(gate.reports()[1:], 0) {
+		t.Errorf("%d calls, and the gate was told %v", n, gate.reports())
+	}
+	lone, _ := clientOf(t, no)
+	if _, err := lone.Read(t.Context(), "Contacts", []string{"7"}); KindOf(err) != KindUnavailable || lone.Calls() != 3 {
+		t.Errorf("alone: %v after %d calls", err, lone.Calls())
+	}
+}
+
+func TestALoneRecordThatZohoFailsOn(t *testing.T) {
+	t.Parallel()
+	no := saying(500, problemOf("INTERNAL_ERROR", "no"))
+	for _, tc := range []struct {
+		name  string
+		says  http.HandlerFunc
+		want  Kind
+		calls int64
+		gate  []Kind
+	}{
+		{"others are shown", failing("7"), KindInvalid, 4, []Kind{KindUnavailable, KindUnavailable, 0, 0}},
+		{"it was an outage, which is over", inTurn(no, no, recordsOf("1"), recordsOf("7")), 0, 4, []Kind{KindUnavailable, KindUnavailable, 0, 0}},
+		{"there are no others", inTurn(no, no, saying(204, ""), no), KindUnavailable, 3, []Kind{KindUnavailable, KindUnavailable, 0}},
+		{"it is the oldest", inTurn(no, no, recordsOf("7"), no), KindUnavailable, 3, []Kind{KindUnavailable, KindUnavailable, 0}},
+		{"nothing else is wrong", saying(503, problemOf("INTERNAL_ERROR", "no")), KindUnavailable, 2, []Kind{KindUnavailable, KindUnavailable}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			gate := &testGate{}
+			c, _ := clientOf(t, tc.says, func(o *Options) { o.Gate = gate })
+			found, err := c.Read(t.Context(), "Contacts", []string{"7"})
+			if KindOf(err) != tc.want || (found["7"] != nil) != (tc.want == 0) || c.Calls() != tc.calls {
+				t.Errorf("%v, %v after %d calls", found, err, c.Calls())
+			}
+			if d := cmp.Diff(tc.gate, gate.reports()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// A part that fails when Zoho has not yet answered for any may have met an outage.
+func TestAnOutageThatEndsBetweenTheHalves(t *testing.T) {
+	t.Parallel()
+	no := saying(500, problemOf("INTERNAL_ERROR", "no"))
+	_, all := together(t, 2, inTurn(no, no, no, failing()), nil)
+	for id, r := range all {
+		r.want(t, id)
+	}
+}
+
+func TestWhatIsNotShownOfMoreIsNotGone(t *testing.T) {
+	t.Parallel()
+	c, _ := clientOf(t, saying(200, `{"data":[{"id":"1"}],"info":{"more_records":true}}`))
+	if found, err := c.Read(t.Context(), "Contacts", []string{"1", "2"}); KindOf(err) != KindUnavailable {
+		t.Errorf("one of two: %v, %v", found, err)
+	}
+	if found, err := c.Read(t.Context(), "Contacts", []string{"1"}); err != nil || len(found) != 1 {
+		t.Errorf("all: %v, %v", found, err)
 	}
 }
 
@@ -593,6 +769,29 @@ func TestCutTextsAreReadWhole(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"1", "2", "4", "5", "6"}, ids); d != "" || err != nil || len(page.Records) != 6 {
 		t.Errorf("%v\n%s", err, d)
+	}
+}
+
+// The list has shown the record, so that Zoho is there.
+func TestACutTextThatZohoFailsOn(t *testing.T) {
+	t.Parallel()
+	var single []string
+	gate := &testGate{}
+	no := saying(500, problemOf("INTERNAL_ERROR", "no"))
+	c, _ := clientOf(t, cutting(map[string]http.HandlerFunc{"1": no, "3": no, "4": no, "6": no}, &single),
+		func(o *Options) { o.Gate = gate })
+	if _, err := c.Read(t.Context(), "Notes", []string{"1"}); KindOf(err) != KindInvalid {
+		t.Errorf("read: %v", err)
+	}
+	if d := cmp.Diff([]Kind{0, KindUnavailable, 0}, gate.reports()); d != "" {
+		t.Error(d)
+	}
+	page, _ := c.List(t.Context(), "Notes", ListOptions{})
+	if _, err := c.Whole(t.Context(), "Notes", page.Records); KindOf(err) != KindInvalid {
+		t.Errorf("whole: %v", err)
+	}
+	if _, err := c.Get(t.Context(), "Notes", "1"); KindOf(err) != KindUnavailable {
+		t.Errorf("get: %v", err)
 	}
 }
 

@@ -201,6 +201,18 @@ func TestTokenErrorsHoldNoSecrets(t *testing.T) {
 	}
 }
 
+// Revoke sends the token in the query, which an answer may quote.
+func TestASecretInAQueryIsHidden(t *testing.T) {
+	t.Parallel()
+	o := oauthOf(t, func(w http.ResponseWriter, r *http.Request) {
+		saying(400, `{"error":"invalid_token","error_description":"no such thing: `+r.URL.RequestURI()+`"}`)(w, r)
+	})
+	err := o.Revoke(t.Context(), "1000.re/hush+hush=")
+	if err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "no such thing") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	var form map[string][]string

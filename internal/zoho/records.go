@@ -25,15 +25,20 @@ const (
 )
 
 // Get reads one record with its whole texts. It is nil, with no error, when Zoho
-// has none.
+// says that it has none.
 func (c *Client) Get(ctx context.Context, module, id string) (Record, error) {
+	return c.get(ctx, module, id, false)
+}
+
+// get is Get; listed says that a list has just shown the record.
+func (c *Client) get(ctx context.Context, module, id string, listed bool) (Record, error) {
 	op := "get " + module + " " + id
 	if err := plain(op, module, id); err != nil {
 		return nil, err
 	}
 	s, err := c.do(ctx, call{
 		op: op, method: http.MethodGet, read: true, path: "/" + module + "/" + id,
-		query: url.Values{"fields": {c.fieldList(module)}},
+		query: url.Values{"fields": {c.fieldList(module)}}, alive: listed,
 	})
 	if notThere(err) {
 		return nil, nil
@@ -41,7 +46,7 @@ func (c *Client) Get(ctx context.Context, module, id string) (Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := s.records()
+	records, err := s.byID()
 	if err != nil {
 		return nil, misshapen(op, err)
 	}
@@ -81,7 +86,9 @@ func notThere(err error) bool {
 // texts are cut to 500 characters, see Whole. When a page is beyond
 // Options.MaxAnswer, a smaller one is read in its place: a Page may have fewer
 // records than asked for although Next is set. Only when one single record is
-// too large, the error is one of KindTooLarge and names its place.
+// too large, the error is one of KindTooLarge and names its place. A list is at
+// its end when Zoho says so, with a 204 or with more_records: an answer without
+// records that does not is an error of KindUnavailable.
 func (c *Client) List(ctx context.Context, module string, o ListOptions) (Page, error) {
 	query := url.Values{"fields": {c.fieldList(module)}}
 	if o.ByID {
@@ -118,17 +125,21 @@ func (c *Client) Deleted(ctx context.Context, module string, since time.Time, cu
 	if err != nil || s == nil {
 		return DeletedPage{}, err
 	}
-	var rows []struct {
+	type row struct {
 		ID   text `json:"id"`
 		Name text `json:"display_name"`
 		Type text `json:"type"`
 		Time text `json:"deleted_time"`
 	}
-	if err := json.Unmarshal(s.Data, &rows); err != nil && len(s.Data) > 0 {
+	gone, err := rows[row](s)
+	if err != nil {
 		return DeletedPage{}, misshapen(op, err)
 	}
 	page := DeletedPage{Next: next}
-	for _, r := range rows {
+	for _, r := range gone {
+		if r.ID == "" {
+			return DeletedPage{}, misshapen(op, errNoID)
+		}
 		at, _ := parseTime(r.Time.String()) // zero when it is none
 		page.Records = append(page.Records, DeletedRecord{
 			ID: r.ID.String(), Name: r.Name.String(), Type: r.Type.String(), DeletedAt: at,
@@ -188,7 +199,7 @@ func (c *Client) page(ctx context.Context, l listing) (*said, Cursor, error) {
 			return nil, "", tooLarge
 		case err != nil:
 			return nil, "", err
-		case s == nil || !s.Info.More:
+		case s == nil || !s.Info.more():
 			return s, "", nil
 		default:
 			next, err := at.next(s.Info.NextToken.String(), want, l)
@@ -349,6 +360,9 @@ func readRelatedLists(raw json.RawMessage) ([]RelatedList, error) {
 	if err := json.Unmarshal(raw, &rows); err != nil {
 		return nil, err
 	}
+	if rows == nil {
+		return nil, errNotShown
+	}
 	var lists []RelatedList
 	for _, r := range rows {
 		// An object in newer versions, a name in older ones, null where it is no module.
@@ -390,15 +404,16 @@ func (c *Client) Query(ctx context.Context, query string) (records []Record, mor
 	if err != nil {
 		return nil, false, err
 	}
-	if records, err = s.records(); err != nil {
+	if records, err = rows[Record](s); err != nil { // an aggregate has no id
 		return nil, false, misshapen(op, err)
 	}
-	return records, s != nil && s.Info.More, nil
+	return records, s != nil && s.Info.more(), nil
 }
 
 // Whole is records with the texts that a list may have cut read anew, in their
 // order: each record that has a text of exactly 500 characters is read singly,
-// which costs a call. A record that went away meanwhile is left out.
+// which costs a call. A record that went away meanwhile is left out. An error of
+// KindInvalid may be about one of the records alone.
 func (c *Client) Whole(ctx context.Context, module string, records []Record) ([]Record, error) {
 	whole := slices.Clone(records)
 	g, within := errgroup.WithContext(ctx)
@@ -408,7 +423,7 @@ func (c *Client) Whole(ctx context.Context, module string, records []Record) ([]
 			continue
 		}
 		g.Go(func() (err error) {
-			whole[i], err = c.Get(within, module, r.ID())
+			whole[i], err = c.get(within, module, r.ID(), true)
 			return err
 		})
 	}

@@ -25,7 +25,6 @@ func TestGet(t *testing.T) {
 		{"not there", saying(204, ""), "", 0},
 		{"not there, in words", saying(400, problemOf("INVALID_DATA", "the record does not exist")), "", 0},
 		{"not there, within data", saying(404, `{"data":[`+problemOf("INVALID_DATA", "The record does not exist")+`]}`), "", 0},
-		{"no data", saying(200, `{"data":[]}`), "", 0},
 		{"refused", saying(400, problemOf("INVALID_DATA", "the id given seems to be invalid")), "", KindInvalid},
 		{"another record", saying(200, `{"data":[{"id":"8"}]}`), "", KindInvalid},
 		{"no records", saying(200, `{"data":[7]}`), "", KindUnavailable},
@@ -261,6 +260,95 @@ func TestListQuestions(t *testing.T) {
 		"/crm/v8/Contacts/deleted?page=1&per_page=200&type=all since 2026-11-22T06:30:00+00:00",
 	}, asked); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestWhatIsNotShownIsNotGone: what is read as nothing is deleted.
+func TestWhatIsNotShownIsNotGone(t *testing.T) {
+	t.Parallel()
+	const end = `"info":{"more_records":false}`
+	for _, tc := range []struct {
+		body   string
+		isPage bool // the empty end of a list
+	}{
+		{`{}`, false},
+		{`{"info":{"more_records":false,"count":0}}`, false},
+		{`{"data":null,` + end + `}`, false},
+		{`{"data":{},` + end + `}`, false},
+		{`{"data":[]}`, false},
+		{`{"data":[],"info":{}}`, false},
+		{`{"data":[],"info":{"more_records":null}}`, false},
+		{`{"data":[],"info":{"more_records":true,"count":0}}`, false},
+		{`{"data":[],"info":{"more_records":false,"count":3}}`, false},
+		{`{"data":[],` + end + `}`, true},
+		{`{"data":[],"info":{"more_records":false,"count":0}}`, true},
+		{`{"status":"failure","message":"maintenance"}`, false},
+		{`{"status":"error","message":"x"}`, false},
+		{`{"status":"Failure","data":[],` + end + `}`, false},
+		{`{"data":[{"status":"error"}],` + end + `}`, false},
+	} {
+		t.Run(tc.body, func(t *testing.T) {
+			t.Parallel()
+			c, _ := clientOf(t, saying(200, tc.body))
+			errs := map[string]error{}
+			_, errs["get"] = c.Get(t.Context(), "Accounts", "7")
+			_, errs["read"] = c.Read(t.Context(), "Accounts", []string{"7"})
+			_, errs["related lists"] = c.RelatedLists(t.Context(), "Accounts")
+			_, errs["channels"] = c.Channels(t.Context())
+			for name, err := range errs {
+				if KindOf(err) != KindUnavailable {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			clear(errs)
+			_, errs["list"] = c.List(t.Context(), "Accounts", ListOptions{})
+			_, errs["list from a token"] = c.List(t.Context(), "Accounts", ListOptions{Cursor: "t200.x"})
+			_, errs["related"] = c.Related(t.Context(), "Accounts", "7", "Deals", "Deals", "")
+			_, errs["deleted"] = c.Deleted(t.Context(), "Accounts", time.Time{}, "")
+			_, _, errs["query"] = c.Query(t.Context(), "select id from Accounts")
+			for name, err := range errs {
+				if (err == nil) != tc.isPage || (err != nil && KindOf(err) != KindUnavailable) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+func TestRecordsWithoutAnID(t *testing.T) {
+	t.Parallel()
+	for _, row := range []string{`null`, `{}`, `{"id":null}`, `{"id":"1"},{"Account_Name":"Acme"}`} {
+		c, _ := clientOf(t, saying(200, `{"data":[`+row+`],"info":{"more_records":false}}`))
+		errs := map[string]error{}
+		_, errs["get"] = c.Get(t.Context(), "Accounts", "1")
+		_, errs["read"] = c.Read(t.Context(), "Accounts", []string{"7"})
+		_, errs["list"] = c.List(t.Context(), "Accounts", ListOptions{})
+		_, errs["deleted"] = c.Deleted(t.Context(), "Accounts", time.Time{}, "")
+		for name, err := range errs {
+			if KindOf(err) != KindUnavailable {
+				t.Errorf("%s of %s: %v", name, row, err)
+			}
+		}
+	}
+	// A count in COQL has none.
+	c, _ := clientOf(t, saying(200, `{"data":[{"COUNT(id)":7}],"info":{"more_records":false}}`))
+	if records, _, err := c.Query(t.Context(), "select COUNT(id) from Accounts"); err != nil || len(records) != 1 {
+		t.Errorf("%v, %v", records, err)
+	}
+}
+
+func TestListsThatAreNone(t *testing.T) {
+	t.Parallel()
+	c, _ := clientOf(t, saying(200, `{"related_lists":null,"watch":null}`))
+	if _, err := c.RelatedLists(t.Context(), "Accounts"); KindOf(err) != KindUnavailable {
+		t.Errorf("related lists: %v", err)
+	}
+	if _, err := c.Channels(t.Context()); KindOf(err) != KindUnavailable {
+		t.Errorf("channels: %v", err)
+	}
+	c, _ = clientOf(t, saying(200, `{"watch":[],"info":{"more_records":true}}`))
+	if _, err := c.Channels(t.Context()); KindOf(err) != KindUnavailable {
+		t.Errorf("channels that are cut: %v", err)
 	}
 }
 

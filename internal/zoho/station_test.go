@@ -96,6 +96,13 @@ func (c *testClock) Advance(d time.Duration) {
 	}
 }
 
+// runs is the end of by hand: nobody waits any more.
+func (c *testClock) runs() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byHand = false
+}
+
 func (c *testClock) waited() []time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
