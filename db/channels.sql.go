@@ -54,7 +54,8 @@ WHERE c.channel_id = (
     SELECT d.channel_id FROM channels d
     WHERE d.source = 'zoho' AND d.module IS NOT NULL AND d.state IN ('pending', 'active', 'lost')
       AND (d.due_at <= now()
-           OR ($1::text <> '' AND d.notify_url <> $1 AND d.failures = 0 AND d.due_at > now() + interval '2 minutes'))
+           OR ($1::text <> '' AND d.notify_url <> $1 AND d.failures = 0 AND d.due_at > now() + interval '2 minutes'
+               AND d.confirmed_at < now() - interval '15 minutes'))
     ORDER BY d.due_at, d.channel_id LIMIT 1
     FOR UPDATE SKIP LOCKED)
 RETURNING c.channel_id, coalesce(c.module, '')::text AS module, c.events, c.notify_url, c.state, c.expires_at, c.failures,
@@ -75,7 +76,8 @@ type ClaimDueChannelRow struct {
 
 // ClaimDueChannel takes a channel that upkeep has something to do for, so that
 // nobody else does for two minutes. One whose URL is not the given one any more
-// has something to do, too; "" moves none.
+// has something to do, too, but not for a quarter of an hour after Zoho's last yes:
+// nodes that do not agree on the URL must not move it to and fro. "" moves none.
 func (q *Queries) ClaimDueChannel(ctx context.Context, notifyUrl string) (ClaimDueChannelRow, error) {
 	row := q.db.QueryRow(ctx, claimDueChannel, notifyUrl)
 	var i ClaimDueChannelRow
@@ -93,36 +95,43 @@ func (q *Queries) ClaimDueChannel(ctx context.Context, notifyUrl string) (ClaimD
 	return i, err
 }
 
-const confirmChannel = `-- name: ConfirmChannel :execrows
+const confirmChannel = `-- name: ConfirmChannel :one
 UPDATE channels
-SET state = 'active', events = $1, notify_url = $2, expires_at = $3::timestamptz, due_at = $4::timestamptz, failures = 0,
-    last_error = '', confirmed_at = now(), updated_at = now()
-WHERE channel_id = $5 AND due_at = $6::timestamptz AND state IN ('pending', 'active', 'lost')
+SET state = 'active', events = $1, notify_url = $2, expires_at = $3::timestamptz,
+    due_at = CASE WHEN failures = $4::integer THEN $5::timestamptz ELSE now() END,
+    failures = CASE WHEN failures = $4 THEN 0 ELSE failures END,
+    last_error = CASE WHEN failures = $4 THEN '' ELSE last_error END,
+    confirmed_at = now(), updated_at = now()
+WHERE channel_id = $6 AND due_at = $7::timestamptz AND state IN ('pending', 'active', 'lost')
+RETURNING (failures = 0)::boolean AS settled
 `
 
 type ConfirmChannelParams struct {
 	Events       []string  `json:"events"`
 	NotifyURL    string    `json:"notify_url"`
 	ExpiresAt    time.Time `json:"expires_at"`
+	Failures     int32     `json:"failures"`
 	DueAt        time.Time `json:"due_at"`
 	ChannelID    string    `json:"channel_id"`
 	ClaimedUntil time.Time `json:"claimed_until"`
 }
 
-// ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever asked.
-func (q *Queries) ConfirmChannel(ctx context.Context, arg ConfirmChannelParams) (int64, error) {
-	result, err := q.db.Exec(ctx, confirmChannel,
+// ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever
+// asked. It is not settled if RetellChannel came since the failures were read: the
+// other call may have come to Zoho last, so the channel is due again at once.
+func (q *Queries) ConfirmChannel(ctx context.Context, arg ConfirmChannelParams) (bool, error) {
+	row := q.db.QueryRow(ctx, confirmChannel,
 		arg.Events,
 		arg.NotifyURL,
 		arg.ExpiresAt,
+		arg.Failures,
 		arg.DueAt,
 		arg.ChannelID,
 		arg.ClaimedUntil,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var settled bool
+	err := row.Scan(&settled)
+	return settled, err
 }
 
 const confirmListedChannel = `-- name: ConfirmListedChannel :exec
@@ -273,6 +282,24 @@ func (q *Queries) GetModuleState(ctx context.Context, module string) (string, er
 	var state string
 	err := row.Scan(&state)
 	return state, err
+}
+
+const getTakenFailures = `-- name: GetTakenFailures :one
+SELECT failures FROM channels
+WHERE channel_id = $1 AND due_at = $2::timestamptz AND state IN ('pending', 'active', 'lost')
+`
+
+type GetTakenFailuresParams struct {
+	ChannelID    string    `json:"channel_id"`
+	ClaimedUntil time.Time `json:"claimed_until"`
+}
+
+// GetTakenFailures returns the failures of a channel that is still taken.
+func (q *Queries) GetTakenFailures(ctx context.Context, arg GetTakenFailuresParams) (int32, error) {
+	row := q.db.QueryRow(ctx, getTakenFailures, arg.ChannelID, arg.ClaimedUntil)
+	var failures int32
+	err := row.Scan(&failures)
+	return failures, err
 }
 
 const insertChannelToken = `-- name: InsertChannelToken :execrows
@@ -558,17 +585,20 @@ func (q *Queries) MarkExpiredChannels(ctx context.Context) ([]MarkExpiredChannel
 const pauseChannel = `-- name: PauseChannel :execrows
 UPDATE channels SET state = 'paused', due_at = NULL, failures = 0, last_error = '', updated_at = now()
 WHERE channel_id = $1 AND due_at = $2::timestamptz AND state IN ('pending', 'active', 'lost')
+  AND failures = $3::integer
 `
 
 type PauseChannelParams struct {
 	ChannelID    string    `json:"channel_id"`
 	ClaimedUntil time.Time `json:"claimed_until"`
+	Failures     int32     `json:"failures"`
 }
 
 // PauseChannel writes that Zoho sends nothing any more, unless the channel was
-// taken from whoever asked for that.
+// taken from whoever asked for that, or RetellChannel came since the failures were
+// read.
 func (q *Queries) PauseChannel(ctx context.Context, arg PauseChannelParams) (int64, error) {
-	result, err := q.db.Exec(ctx, pauseChannel, arg.ChannelID, arg.ClaimedUntil)
+	result, err := q.db.Exec(ctx, pauseChannel, arg.ChannelID, arg.ClaimedUntil, arg.Failures)
 	if err != nil {
 		return 0, err
 	}
@@ -612,6 +642,44 @@ func (q *Queries) ReopenChannel(ctx context.Context, arg ReopenChannelParams) (i
 	return result.RowsAffected(), nil
 }
 
+const retellChannel = `-- name: RetellChannel :execrows
+UPDATE channels
+SET failures = failures + 1, last_error = $1, updated_at = now(),
+    due_at = CASE WHEN due_at > now() + interval '2 minutes' THEN now() ELSE due_at END
+WHERE channel_id = $2 AND state IN ('pending', 'active', 'lost')
+`
+
+type RetellChannelParams struct {
+	LastError string `json:"last_error"`
+	ChannelID string `json:"channel_id"`
+}
+
+// RetellChannel makes a channel due because a call of somebody who had lost it may
+// have come to Zoho last. That counts as a failure: so Zoho is told everything,
+// and whoever has taken the channel notices. It is not taken from them.
+func (q *Queries) RetellChannel(ctx context.Context, arg RetellChannelParams) (int64, error) {
+	result, err := q.db.Exec(ctx, retellChannel, arg.LastError, arg.ChannelID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const reviveChannelToken = `-- name: ReviveChannelToken :exec
+UPDATE channel_tokens SET until = NULL WHERE channel_id = $1 AND token_hash = $2
+`
+
+type ReviveChannelTokenParams struct {
+	ChannelID string `json:"channel_id"`
+	TokenHash []byte `json:"token_hash"`
+}
+
+// ReviveChannelToken makes a token good without an end again: Zoho may have it.
+func (q *Queries) ReviveChannelToken(ctx context.Context, arg ReviveChannelTokenParams) error {
+	_, err := q.db.Exec(ctx, reviveChannelToken, arg.ChannelID, arg.TokenHash)
+	return err
+}
+
 const setRemovedChannelError = `-- name: SetRemovedChannelError :exec
 UPDATE channels SET last_error = $1, updated_at = now() WHERE channel_id = $2 AND state = 'removed'
 `
@@ -653,7 +721,7 @@ SELECT ((EXISTS (SELECT FROM channels
                    AND (due_at <= now()
                         OR (state = 'active' AND (expires_at <= now() OR confirmed_at < now() - interval '1 day'))
                         OR ($1::text <> '' AND notify_url <> $1 AND failures = 0
-                            AND due_at > now() + interval '2 minutes')))
+                            AND due_at > now() + interval '2 minutes' AND confirmed_at < now() - interval '15 minutes')))
          OR EXISTS (SELECT FROM unnest($2::text[]) AS m (module)
                     WHERE NOT EXISTS (SELECT FROM channels c WHERE c.source = 'zoho' AND c.module = m.module)))
     AND NOT EXISTS (SELECT FROM river_job WHERE kind = 'keep_channels'

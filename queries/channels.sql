@@ -25,13 +25,15 @@ RETURNING coalesce(module, '')::text AS module, channel_id, last_error;
 -- name: ClaimDueChannel :one
 -- ClaimDueChannel takes a channel that upkeep has something to do for, so that
 -- nobody else does for two minutes. One whose URL is not the given one any more
--- has something to do, too; "" moves none.
+-- has something to do, too, but not for a quarter of an hour after Zoho's last yes:
+-- nodes that do not agree on the URL must not move it to and fro. "" moves none.
 UPDATE channels c SET due_at = now() + interval '2 minutes'
 WHERE c.channel_id = (
     SELECT d.channel_id FROM channels d
     WHERE d.source = 'zoho' AND d.module IS NOT NULL AND d.state IN ('pending', 'active', 'lost')
       AND (d.due_at <= now()
-           OR (@notify_url::text <> '' AND d.notify_url <> @notify_url AND d.failures = 0 AND d.due_at > now() + interval '2 minutes'))
+           OR (@notify_url::text <> '' AND d.notify_url <> @notify_url AND d.failures = 0 AND d.due_at > now() + interval '2 minutes'
+               AND d.confirmed_at < now() - interval '15 minutes'))
     ORDER BY d.due_at, d.channel_id LIMIT 1
     FOR UPDATE SKIP LOCKED)
 RETURNING c.channel_id, coalesce(c.module, '')::text AS module, c.events, c.notify_url, c.state, c.expires_at, c.failures,
@@ -67,12 +69,31 @@ DELETE FROM channel_tokens WHERE channel_id = @channel_id AND token_hash = @toke
 -- name: DeleteChannelTokens :exec
 DELETE FROM channel_tokens WHERE channel_id = @channel_id;
 
--- name: ConfirmChannel :execrows
--- ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever asked.
+-- name: ConfirmChannel :one
+-- ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever
+-- asked. It is not settled if RetellChannel came since the failures were read: the
+-- other call may have come to Zoho last, so the channel is due again at once.
 UPDATE channels
-SET state = 'active', events = @events, notify_url = @notify_url, expires_at = @expires_at::timestamptz, due_at = @due_at::timestamptz, failures = 0,
-    last_error = '', confirmed_at = now(), updated_at = now()
-WHERE channel_id = @channel_id AND due_at = @claimed_until::timestamptz AND state IN ('pending', 'active', 'lost');
+SET state = 'active', events = @events, notify_url = @notify_url, expires_at = @expires_at::timestamptz,
+    due_at = CASE WHEN failures = @failures::integer THEN @due_at::timestamptz ELSE now() END,
+    failures = CASE WHEN failures = @failures THEN 0 ELSE failures END,
+    last_error = CASE WHEN failures = @failures THEN '' ELSE last_error END,
+    confirmed_at = now(), updated_at = now()
+WHERE channel_id = @channel_id AND due_at = @claimed_until::timestamptz AND state IN ('pending', 'active', 'lost')
+RETURNING (failures = 0)::boolean AS settled;
+
+-- name: RetellChannel :execrows
+-- RetellChannel makes a channel due because a call of somebody who had lost it may
+-- have come to Zoho last. That counts as a failure: so Zoho is told everything,
+-- and whoever has taken the channel notices. It is not taken from them.
+UPDATE channels
+SET failures = failures + 1, last_error = @last_error, updated_at = now(),
+    due_at = CASE WHEN due_at > now() + interval '2 minutes' THEN now() ELSE due_at END
+WHERE channel_id = @channel_id AND state IN ('pending', 'active', 'lost');
+
+-- name: ReviveChannelToken :exec
+-- ReviveChannelToken makes a token good without an end again: Zoho may have it.
+UPDATE channel_tokens SET until = NULL WHERE channel_id = @channel_id AND token_hash = @token_hash;
 
 -- name: EndChannelTokens :exec
 -- EndChannelTokens ends the tokens that were given before the one that Zoho has now.
@@ -108,8 +129,15 @@ WHERE source = 'zoho' AND module = @module::text AND state = ANY (@states::text[
 
 -- name: PauseChannel :execrows
 -- PauseChannel writes that Zoho sends nothing any more, unless the channel was
--- taken from whoever asked for that.
+-- taken from whoever asked for that, or RetellChannel came since the failures were
+-- read.
 UPDATE channels SET state = 'paused', due_at = NULL, failures = 0, last_error = '', updated_at = now()
+WHERE channel_id = @channel_id AND due_at = @claimed_until::timestamptz AND state IN ('pending', 'active', 'lost')
+  AND failures = @failures::integer;
+
+-- name: GetTakenFailures :one
+-- GetTakenFailures returns the failures of a channel that is still taken.
+SELECT failures FROM channels
 WHERE channel_id = @channel_id AND due_at = @claimed_until::timestamptz AND state IN ('pending', 'active', 'lost');
 
 -- name: RemoveChannel :one
@@ -155,7 +183,7 @@ SELECT ((EXISTS (SELECT FROM channels
                    AND (due_at <= now()
                         OR (state = 'active' AND (expires_at <= now() OR confirmed_at < now() - interval '1 day'))
                         OR (@notify_url::text <> '' AND notify_url <> @notify_url AND failures = 0
-                            AND due_at > now() + interval '2 minutes')))
+                            AND due_at > now() + interval '2 minutes' AND confirmed_at < now() - interval '15 minutes')))
          OR EXISTS (SELECT FROM unnest(@modules::text[]) AS m (module)
                     WHERE NOT EXISTS (SELECT FROM channels c WHERE c.source = 'zoho' AND c.module = m.module)))
     AND NOT EXISTS (SELECT FROM river_job WHERE kind = 'keep_channels'

@@ -75,7 +75,7 @@ func (k *Keeper) ask(ctx context.Context, c db.ClaimChannelRow, want details) er
 		// and both tokens are good until then.
 		return ctx.Err()
 	case a.err != nil:
-		return k.fail(ctx, c, a)
+		return k.fail(ctx, c, want, a)
 	}
 	return k.confirm(ctx, c, want, a)
 }
@@ -164,7 +164,8 @@ func code(err error) string {
 	return ""
 }
 
-// confirm writes Zoho's yes.
+// confirm writes Zoho's yes. Where another call may have come to Zoho later, the
+// tokens before stay good, and upkeep tells Zoho once more.
 func (k *Keeper) confirm(ctx context.Context, c db.ClaimChannelRow, want details, a answer) error {
 	expires := a.expires
 	if expires.IsZero() {
@@ -176,18 +177,22 @@ func (k *Keeper) confirm(ctx context.Context, c db.ClaimChannelRow, want details
 	}
 	err = pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
-		n, err := q.ConfirmChannel(ctx, db.ConfirmChannelParams{
-			ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil, Events: want.events, NotifyURL: want.url, ExpiresAt: expires, DueAt: due,
+		settled, err := q.ConfirmChannel(ctx, db.ConfirmChannelParams{
+			ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil, Events: want.events, NotifyURL: want.url, ExpiresAt: expires,
+			Failures: c.Failures, DueAt: due,
 		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrOvertaken
+		}
 		if err != nil {
 			return fmt.Errorf("confirm channel %s: %w", c.ChannelID, err)
 		}
-		if n == 0 {
-			return ErrOvertaken
+		if settled {
+			err = q.EndChannelTokens(ctx, db.EndChannelTokensParams{
+				ChannelID: c.ChannelID, TokenHash: a.hash, Until: lastUse(c.Now, c.ExpiresAt),
+			})
 		}
-		if err := q.EndChannelTokens(ctx, db.EndChannelTokensParams{
-			ChannelID: c.ChannelID, TokenHash: a.hash, Until: lastUse(c.Now, c.ExpiresAt),
-		}); err != nil {
+		if err != nil {
 			return fmt.Errorf("end the tokens before: %w", err)
 		}
 		if c.State == "lost" || a.forgotten {
@@ -196,7 +201,7 @@ func (k *Keeper) confirm(ctx context.Context, c db.ClaimChannelRow, want details
 		return nil
 	})
 	if errors.Is(err, ErrOvertaken) {
-		k.undo(ctx, c)
+		k.mend(ctx, c, want, a)
 		return fmt.Errorf("%s: %w", c.Module, err)
 	}
 	if err != nil {
@@ -207,20 +212,58 @@ func (k *Keeper) confirm(ctx context.Context, c db.ClaimChannelRow, want details
 	return nil
 }
 
-// undo stops at Zoho what a person stopped while Zoho was told to go on. If that
-// fails the channel ends by itself: nobody renews it.
-func (k *Keeper) undo(ctx context.Context, c db.ClaimChannelRow) {
+// mend is for a call that Zoho did, or may have done, after the channel was taken
+// from whoever made it. Which of two calls came to Zoho last nobody knows: Zoho is
+// told anew, or stopped if a person stopped it. If that fails, Zoho's list says so
+// a day later, and a channel that was stopped ends by itself: nobody renews it.
+func (k *Keeper) mend(ctx context.Context, c db.ClaimChannelRow, want details, a answer) {
+	told, err := k.retell(ctx, c, a)
+	if err == nil && !told {
+		if err = k.undo(ctx, c, want); err == nil {
+			// A person may have resumed it while Zoho was stopped.
+			_, err = k.retell(ctx, c, a)
+		}
+	}
+	if err != nil {
+		k.o.Log.WarnContext(ctx, "a late call to Zoho not mended", "module", c.Module, "channel_id", c.ChannelID, "error", err)
+	}
+}
+
+// retell lets upkeep tell Zoho anew, at once or when whoever has the channel is
+// done with it. Until Zoho has said yes to that, the token of the late call is
+// good. It reports whether upkeep looks after the channel at all.
+func (k *Keeper) retell(ctx context.Context, c db.ClaimChannelRow, a answer) (told bool, err error) {
+	err = pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		n, err := q.RetellChannel(ctx, db.RetellChannelParams{
+			ChannelID: c.ChannelID, LastError: "two calls crossed, and Zoho may have done either last (told anew)",
+		})
+		if err != nil {
+			return fmt.Errorf("make channel %s due: %w", c.ChannelID, err)
+		}
+		if told = n > 0; !told {
+			return nil
+		}
+		if err := q.ReviveChannelToken(ctx, db.ReviveChannelTokenParams{ChannelID: c.ChannelID, TokenHash: a.hash}); err != nil {
+			return fmt.Errorf("revive a token of channel %s: %w", c.ChannelID, err)
+		}
+		return nil
+	})
+	return told, err
+}
+
+// undo stops at Zoho what a person stopped while Zoho was told to go on.
+func (k *Keeper) undo(ctx context.Context, c db.ClaimChannelRow, told details) error {
 	state, err := db.New(k.pool).GetChannelState(ctx, c.ChannelID)
 	switch {
 	case err != nil:
+		return fmt.Errorf("look for channel %s: %w", c.ChannelID, err)
 	case state == "removed":
-		err = k.zoho.DisableChannels(ctx, []string{c.ChannelID})
+		return k.stop(ctx, c.Module, func() error { return k.zoho.DisableChannels(ctx, []string{c.ChannelID}) })
 	case state == "paused":
-		err = k.zoho.StopEvents(ctx, c.ChannelID, c.Events)
+		return k.stop(ctx, c.Module, func() error { return k.zoho.StopEvents(ctx, c.ChannelID, told.events) })
 	}
-	if err != nil {
-		k.o.Log.WarnContext(ctx, "channel not stopped", "module", c.Module, "channel_id", c.ChannelID, "error", err)
-	}
+	return nil
 }
 
 // renewal is when to renew a channel: after two thirds of its life or somewhat
@@ -248,7 +291,7 @@ func lastUse(now time.Time, end *time.Time) time.Time {
 }
 
 // fail writes why Zoho did not say yes, and when to try again.
-func (k *Keeper) fail(ctx context.Context, c db.ClaimChannelRow, a answer) error {
+func (k *Keeper) fail(ctx context.Context, c db.ClaimChannelRow, want details, a answer) error {
 	no := &refusal{module: c.Module, cause: a.err}
 	wait, err := k.backoff(c.Failures, zoho.RetryAfter(a.err))
 	if err != nil {
@@ -261,6 +304,9 @@ func (k *Keeper) fail(ctx context.Context, c db.ClaimChannelRow, a answer) error
 	case err != nil:
 		return fmt.Errorf("write why channel %s failed: %w", c.ChannelID, err)
 	case n == 0:
+		if !certain(a.err) {
+			k.mend(ctx, c, want, a)
+		}
 		return fmt.Errorf("%w: %w", ErrOvertaken, no)
 	case a.forgotten:
 		k.o.Log.WarnContext(ctx, "channel lost", "module", c.Module, "channel_id", c.ChannelID, "error", a.err)

@@ -161,10 +161,20 @@ func (f *fakeZoho) Channels(context.Context) ([]zoho.Channel, error) {
 }
 
 func (f *fakeZoho) StopEvents(_ context.Context, id string, events []string) error {
-	if err := f.told("stop", zoho.Channel{ID: id, Events: events}); err != nil {
+	ch := zoho.Channel{ID: id, Events: events}
+	if err := f.told("stop", ch); err != nil {
 		return err
 	}
-	return f.remove(id)
+	removed := f.remove(id)
+	f.mu.Lock()
+	after := f.after
+	f.mu.Unlock()
+	if after != nil {
+		if err := after("stop "+moduleOf(ch), ch); err != nil {
+			return err
+		}
+	}
+	return removed
 }
 
 func (f *fakeZoho) DisableChannels(_ context.Context, ids []string) error {

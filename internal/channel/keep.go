@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -107,6 +108,7 @@ func (k *Keeper) Keep(ctx context.Context) (done int, err error) {
 		switch {
 		case err == nil:
 			done++
+			k.noteMove(ctx, c)
 		case ctx.Err() != nil:
 			return done, ctx.Err()
 		case errors.As(err, &no), errors.Is(err, ErrOvertaken):
@@ -131,6 +133,19 @@ func (k *Keeper) urlOf(c db.ClaimChannelRow) string {
 		return k.o.NotifyURL
 	}
 	return c.NotifyURL
+}
+
+// noteMove says that upkeep let a channel call another URL than before. Nodes with
+// different settings do that in turns. The URLs' queries may be secret.
+func (k *Keeper) noteMove(ctx context.Context, c db.ClaimChannelRow) {
+	to := k.urlOf(c)
+	if c.State == "pending" || c.NotifyURL == to {
+		return
+	}
+	before, _, _ := strings.Cut(c.NotifyURL, "?")
+	now, _, _ := strings.Cut(to, "?")
+	k.o.Log.WarnContext(ctx, "channel moved to another URL: if this comes again and again, nodes have different WEBHOOK_BASE_URLs",
+		"module", c.Module, "channel_id", c.ChannelID, "from", before, "to", now)
 }
 
 // insertMissing makes the rows of modules that never had one. The ids of their

@@ -85,17 +85,35 @@ func (k *Keeper) Pause(ctx context.Context, module string) error {
 	if err != nil {
 		return err
 	}
-	if err := k.stop(ctx, module, func() error { return k.zoho.StopEvents(ctx, c.ChannelID, c.Events) }); err != nil {
-		return err
+	for paused := false; !paused && err == nil; {
+		paused, err = k.pause(ctx, &c)
 	}
-	n, err := db.New(k.pool).PauseChannel(ctx, db.PauseChannelParams{ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil})
+	return err
+}
+
+// pause stops a channel's events at Zoho and writes so. It has done nothing for
+// good when another call may have come to Zoho meanwhile and had it go on: then
+// it is to be done again.
+func (k *Keeper) pause(ctx context.Context, c *db.ClaimChannelRow) (done bool, err error) {
+	if err := k.stop(ctx, c.Module, func() error { return k.zoho.StopEvents(ctx, c.ChannelID, c.Events) }); err != nil {
+		return false, err
+	}
+	q := db.New(k.pool)
+	n, err := q.PauseChannel(ctx, db.PauseChannelParams{ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil, Failures: c.Failures})
 	if err != nil {
-		return fmt.Errorf("pause channel %s: %w", c.ChannelID, err)
+		return false, fmt.Errorf("pause channel %s: %w", c.ChannelID, err)
 	}
-	if n == 0 {
-		return fmt.Errorf("%s: %w", module, ErrOvertaken)
+	if n > 0 {
+		return true, nil
 	}
-	return nil
+	c.Failures, err = q.GetTakenFailures(ctx, db.GetTakenFailuresParams{ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, fmt.Errorf("%s: %w", c.Module, ErrOvertaken)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look who has channel %s: %w", c.ChannelID, err)
+	}
+	return false, nil
 }
 
 // Resume has Zoho send again what Pause stopped. When Zoho does not say yes at

@@ -318,6 +318,202 @@ func TestAPersonOvertakesUpkeep(t *testing.T) {
 	}
 }
 
+// Upkeep's call is on its way for long, a person renews meanwhile, and then it
+// comes to Zoho: Zoho has upkeep's token, and ours is the person's.
+func TestALateCallIsMended(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]error{"Zoho said yes": nil, "nobody heard what Zoho said": errTimeout} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStation(t, of("Contacts"))
+			s.keep(1, "enable Contacts")
+			s.exec(`UPDATE channels SET expires_at = now(), due_at = now()`)
+			first := ""
+			s.zoho.hooks(func(op string, ch zoho.Channel) error {
+				switch {
+				case op == "replace Contacts":
+					return errTimeout // for now
+				case first == "":
+					first = ch.Token
+					return s.SetEvents(t.Context(), "Contacts", []string{"edit"})
+				}
+				return nil
+			}, func(_ string, ch zoho.Channel) error {
+				if ch.Token == first {
+					return late
+				}
+				return nil
+			})
+			s.keep(0, "enable Contacts", "enable Contacts", "replace Contacts")
+			if s.zoho.live()["Contacts"].Token != first {
+				t.Fatal("the late call did not come last")
+			}
+			s.pass(20 * time.Minute)
+			s.whole("Contacts")
+			s.zoho.hooks(nil, nil)
+			s.keep(1, "replace Contacts")
+			s.whole("Contacts")
+			r := s.want("Contacts", "active", 0)
+			if got := s.zoho.live()["Contacts"].Events; !slices.Equal(got, []string{"Contacts.edit"}) || !slices.Equal(r.Events, got) {
+				t.Errorf("Zoho tells of %v, the row says %v", got, r.Events)
+			}
+			s.keep(0)
+			if n := s.count(`SELECT count(*) FROM channel_tokens WHERE until IS NULL`); n != 1 {
+				t.Errorf("%d tokens have no end", n)
+			}
+		})
+	}
+}
+
+// A late call that Zoho surely did not do changed nothing.
+func TestALateRefusalIsNotMended(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, of("Contacts"))
+	first := true
+	s.zoho.hooks(func(string, zoho.Channel) error {
+		if !first {
+			return nil
+		}
+		first = false
+		if _, err := s.Renew(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		return errForbidden
+	}, nil)
+	s.keep(0, "enable Contacts", "enable Contacts")
+	s.want("Contacts", "active", 0)
+	s.whole("Contacts")
+}
+
+// crossing has upkeep enable a lost channel while a person does something about
+// it, at Zoho after what the person's call named op did there. Upkeep is done
+// before the person's call has its answer.
+func (s *station) crossing(op string, do func() error) {
+	s.t.Helper()
+	s.exec(`UPDATE channels SET expires_at = now(), due_at = now()`)
+	s.zoho.lose("Contacts")
+	called, crossed, kept := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	calls := 0 // only one of the two gets on at a time
+	s.zoho.hooks(func(name string, _ zoho.Channel) error {
+		if calls++; calls == 1 {
+			if name != "enable Contacts" {
+				s.t.Errorf("first came %s", name)
+			}
+			close(called)
+			<-crossed
+		}
+		return nil
+	}, func(name string, _ zoho.Channel) error {
+		if name == op && calls == 2 {
+			calls++
+			close(crossed)
+			<-kept
+		}
+		return nil
+	})
+	go func() {
+		defer close(kept)
+		if done, err := s.Keep(s.t.Context()); done != 0 || err != nil {
+			s.t.Errorf("%d kept, %v", done, err)
+		}
+	}()
+	select {
+	case <-called:
+	case <-kept:
+		s.t.Fatal("upkeep did not call Zoho")
+	}
+	if err := do(); err != nil {
+		s.t.Error(err)
+	}
+	s.zoho.hooks(nil, nil)
+}
+
+// Upkeep has Zoho go on after Zoho stopped, and before the pause is written.
+func TestAPauseStopsWhatUpkeepJustEnabled(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, of("Contacts"))
+	s.keep(1, "enable Contacts")
+	s.crossing("stop Contacts", func() error { return s.Pause(t.Context(), "Contacts") })
+	s.called("enable Contacts", "stop Contacts", "stop Contacts")
+	s.want("Contacts", "paused", 0)
+	s.whole()
+	s.keep(0)
+}
+
+// The late call is over before the person's has its answer: that is heard all the
+// same, and mended after it.
+func TestALateCallDoesNotOvertakeAPerson(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, of("Contacts"))
+	s.keep(1, "enable Contacts")
+	s.crossing("enable Contacts", func() error { return s.SetEvents(t.Context(), "Contacts", []string{"edit"}) })
+	s.called("enable Contacts", "enable Contacts")
+	s.pass(20 * time.Minute)
+	s.whole("Contacts")
+	s.keep(1, "replace Contacts")
+	s.whole("Contacts")
+	s.want("Contacts", "active", 0)
+	if got := s.zoho.live()["Contacts"].Events; !slices.Equal(got, []string{"Contacts.edit"}) {
+		t.Errorf("Zoho tells of %v", got)
+	}
+}
+
+// Nobody knows whether Zoho did what it did not answer, and a person has stopped it.
+func TestAPersonOvertakesACallWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	for name, decide := range map[string]func(*station) error{
+		"removed": func(s *station) error { _, err := s.Remove(t.Context(), []string{"Contacts"}); return err },
+		"paused":  func(s *station) error { return s.Pause(t.Context(), "Contacts") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStation(t, of("Contacts"))
+			s.zoho.hooks(func(op string, _ zoho.Channel) error {
+				if op != "enable Contacts" {
+					return nil
+				}
+				return decide(s)
+			}, func(op string, _ zoho.Channel) error {
+				if op == "enable Contacts" {
+					return errTimeout
+				}
+				return nil
+			})
+			if done, err := s.Keep(t.Context()); done != 0 || err != nil {
+				t.Errorf("%d, %v", done, err)
+			}
+			s.want("Contacts", name, 0)
+			s.whole()
+		})
+	}
+}
+
+// While upkeep stops at Zoho what was paused, a person resumes it.
+func TestAResumeIsNotUndone(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, of("Contacts"))
+	s.zoho.lose("Contacts")
+	enabled, stopped := 0, 0
+	s.zoho.hooks(func(op string, _ zoho.Channel) error {
+		switch op {
+		case "enable Contacts":
+			if enabled++; enabled == 1 {
+				return s.Pause(t.Context(), "Contacts")
+			}
+		case "stop Contacts":
+			if stopped++; stopped == 2 {
+				return s.Resume(t.Context(), "Contacts")
+			}
+		}
+		return nil
+	}, nil)
+	if _, err := s.Keep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.whole("Contacts")
+	s.want("Contacts", "active", 0)
+}
+
 // drawing does something when a token is about to be made: after the channel was
 // taken, and before Zoho is told.
 type drawing struct{ do func() }

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -539,7 +540,10 @@ func TestChannelsFollowTheURL(t *testing.T) {
 	s := newStation(t)
 	s.keep(2, "enable Contacts", "enable Deals")
 	const other = "https://other.example.com/webhooks/zoho"
-	s.Keeper = s.keeper(calling(other))
+	var log bytes.Buffer
+	s.Keeper = s.keeper(calling(other+"?key=hush"), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	s.keep(0) // not yet: perhaps another node has just moved them
+	s.pass(16 * time.Minute)
 	s.zoho.hooks(answering(errTimeout), nil)
 	s.keep(0, "replace Contacts", "replace Deals")
 	if r := s.want("Contacts", "active", 1); r.NotifyURL != ours {
@@ -550,14 +554,21 @@ func TestChannelsFollowTheURL(t *testing.T) {
 	s.pass(2 * time.Minute)
 	s.keep(2, "replace Contacts", "replace Deals")
 	for _, ch := range s.zoho.live() {
-		if ch.NotifyURL != other {
+		if ch.NotifyURL != other+"?key=hush" {
 			t.Errorf("%s still calls %s", ch.Module, ch.NotifyURL)
 		}
 	}
 	s.whole("Contacts", "Deals")
 	s.keep(0)
+	if text := log.String(); strings.Count(text, "moved to another URL") != 2 || !strings.Contains(text, "from="+ours+" to="+other+"\n") {
+		t.Errorf("the log says\n%s", text)
+	}
+	// A node that has not heard of the new URL does not move them back at once.
+	s.Keeper = s.keeper()
+	s.keep(0)
 	// Without the setting they stay where they are.
 	s.Keeper = s.keeper(calling(""))
+	s.pass(16 * time.Minute)
 	s.keep(0)
 }
 
@@ -631,6 +642,8 @@ func TestSchedule(t *testing.T) {
 	s.called("enable Contacts", "enable Deals")
 	schedule(s.Keeper, 0, "all fine")
 	schedule(s.keeper(of("Contacts", "Leads")), 1, "one missing")
+	schedule(s.keeper(calling("https://other.example.com/webhooks/zoho")), 0, "another URL, and confirmed just now")
+	s.pass(16 * time.Minute)
 	schedule(s.keeper(calling("https://other.example.com/webhooks/zoho")), 1, "another URL")
 	schedule(s.keeper(calling("")), 0, "no URL any more")
 	s.pass(25 * time.Hour)
