@@ -189,7 +189,8 @@ func judge(known *db.ListKnownRecordsRow, l listedRecord, readAt time.Time) (ope
 		return "", nil // what a payload says of itself may be any time
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.fields)) {
-		if was, is := decode(data[name]), decode(l.fields[name]); !equal(was, is) && !cutFrom(was, is) {
+		was, is := decode(data[name]), decode(l.fields[name])
+		if (!equal(was, is) && !cutFrom(was, is)) || keptCut(was, is) {
 			fields = append(fields, name)
 		}
 	}
@@ -271,6 +272,14 @@ func equal(a, b any) bool {
 	default:
 		return a == b
 	}
+}
+
+// keptCut reports whether what we know may be no more than the list's beginning of a
+// text: when many came at a time not all of them were read whole.
+func keptCut(known, listed any) bool {
+	was, _ := known.(string)
+	is, ok := listed.(string)
+	return ok && was == is && mayBeCut(is)
 }
 
 // cutFrom reports whether a listed text may be the beginning of the one we know.

@@ -61,6 +61,10 @@ func TestJudge(t *testing.T) {
 			known: &row{}, data: `{"id":"7","A":"` + strings.Repeat("é", 600) + `"}`, listed: `{"id":"7","A":"` + strings.Repeat("é", 499) + `"}`,
 			want: "update", fields: []string{"A"},
 		},
+		"what may be no more than the beginning": {
+			known: &row{ReadAt: at(-time.Hour)}, data: `{"id":"7","A":"` + strings.Repeat("é", 500) + `"}`, listed: `{"id":"7","A":"` + strings.Repeat("é", 500) + `"}`,
+			want: "update", fields: []string{"A"},
+		},
 		"the beginning of another text": {
 			known: &row{}, data: `{"id":"7","A":"x` + strings.Repeat("é", 600) + `"}`, listed: `{"id":"7","A":"` + strings.Repeat("é", 500) + `"}`,
 			want: "update", fields: []string{"A"},

@@ -53,6 +53,7 @@ type Client struct {
 	limit   *limiter
 	gather  *gatherer
 	calls   atomic.Int64
+	texts   atomic.Int64 // records that are read singly for their texts, or wait for that
 	credits atomic.Pointer[int64]
 	now     func() time.Time
 	after   func(d time.Duration, f func()) (stop func() bool)

@@ -351,13 +351,37 @@ func isAboutIDs(err error) bool {
 	return param == "ids" || e.Code == "INVALID_DATA" || e.Code == "PATTERN_NOT_MATCHED"
 }
 
-// complete reads the records of asks singly, for their whole texts.
+// mostTexts is how many records at one time are read singly for their whole texts.
+// Each costs a call, and readers wait for so long: were there more, all of them
+// would be late at the same time, and all would ask again.
+const mostTexts = 24
+
+// reserveTexts returns how many of n records may be read singly now; as many are
+// to be given back.
+func (c *Client) reserveTexts(n int) int {
+	for {
+		taken := c.texts.Load()
+		n = max(0, min(n, mostTexts-int(taken)))
+		if c.texts.CompareAndSwap(taken, taken+int64(n)) {
+			return n
+		}
+	}
+}
+
+// complete reads the records of asks singly, for their whole texts: as many as
+// there is room for. The others keep what the list said.
 func (g *gatherer) complete(ctx context.Context, module string, asks []*ask) {
+	n := g.c.reserveTexts(len(asks))
+	for _, a := range asks[n:] {
+		close(a.done)
+	}
+	asks = asks[:n]
 	var some errgroup.Group
 	some.SetLimit(g.c.o.Concurrency)
 	for _, a := range asks {
 		some.Go(func() error {
 			defer close(a.done)
+			defer g.c.texts.Add(-1)
 			a.record, a.err = g.c.get(ctx, module, a.id, true)
 			return nil
 		})

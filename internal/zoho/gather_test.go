@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -809,5 +812,56 @@ func TestACutTextThatCannotBeRead(t *testing.T) {
 	page, _ := c.List(t.Context(), "Notes", ListOptions{})
 	if _, err := c.Whole(t.Context(), "Notes", page.Records); KindOf(err) != KindForbidden {
 		t.Errorf("whole: %v", err)
+	}
+}
+
+// Where many texts are cut at a time, as in a first sync of many notes, some are
+// read whole and the others stay as the list has them: nobody is late for all of
+// them, and nothing is asked for in vain.
+func TestManyCutTextsDoNotHoldReadersUp(t *testing.T) {
+	t.Parallel()
+	var single atomic.Int64
+	record := func(id string, n int) string {
+		return `{"id":"` + id + `","Note_Content":"` + strings.Repeat("w", n) + `"}`
+	}
+	c, _ := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if ids := r.URL.Query().Get("ids"); ids != "" {
+			var rows []string
+			for _, id := range strings.Split(ids, ",") {
+				rows = append(rows, record(id, cutAt))
+			}
+			_, _ = io.WriteString(w, `{"data":[`+strings.Join(rows, ",")+`],"info":{"more_records":false}}`)
+			return
+		}
+		single.Add(1)
+		_, _ = io.WriteString(w, `{"data":[`+record(path.Base(r.URL.Path), 900)+`]}`)
+	})
+	var ids []string
+	for i := range MaxIDs {
+		ids = append(ids, fmt.Sprint(1000+i))
+	}
+	for round := range 2 {
+		found, err := c.Read(t.Context(), "Notes", ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := 0
+		records := make([]Record, 0, len(found))
+		for _, r := range found {
+			records = append(records, r)
+			if !mayBeCut(r) {
+				whole++
+			}
+		}
+		if len(found) != MaxIDs || whole != mostTexts {
+			t.Errorf("%d records, %d of them whole, want %d and %d", len(found), whole, MaxIDs, mostTexts)
+		}
+		after, err := c.Whole(t.Context(), "Notes", records)
+		if n := single.Load(); err != nil || len(after) != MaxIDs || n != int64(2*mostTexts*(round+1)) {
+			t.Errorf("%d records, %d calls for single ones, %v", len(after), n, err)
+		}
+	}
+	if n := c.texts.Load(); n != 0 {
+		t.Errorf("%d texts are taken for being read", n)
 	}
 }

@@ -412,16 +412,26 @@ func (c *Client) Query(ctx context.Context, query string) (records []Record, mor
 
 // Whole is records with the texts that a list may have cut read anew, in their
 // order: each record that has a text of exactly 500 characters is read singly,
-// which costs a call. A record that went away meanwhile is left out. An error of
-// KindInvalid may be about one of the records alone.
+// which costs a call. No more than 24 are at one time, over all readers: those
+// beyond keep their texts as they are. A record that went away meanwhile is left
+// out. An error of KindInvalid may be about one of the records alone.
 func (c *Client) Whole(ctx context.Context, module string, records []Record) ([]Record, error) {
 	whole := slices.Clone(records)
 	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(c.o.Concurrency)
+	cut := 0
+	for _, r := range records {
+		if mayBeCut(r) {
+			cut++
+		}
+	}
+	left := c.reserveTexts(cut)
+	defer c.texts.Add(-int64(left))
 	for i, r := range records {
-		if !mayBeCut(r) {
+		if !mayBeCut(r) || left == 0 {
 			continue
 		}
+		left--
 		g.Go(func() (err error) {
 			whole[i], err = c.get(within, module, r.ID(), true)
 			return err
