@@ -860,3 +860,21 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// TestDevWithZoho sees a Zoho read whole, its channels registered, and what is
+// changed there arrive.
+func TestDevWithZoho(t *testing.T) {
+	t.Parallel()
+	environ := []string{"MEMRELAY_HOME=" + devHome(t), "PATH=" + os.Getenv("PATH"), "HTTP_ADDR=127.0.0.1:0"}
+	out, _, stop := long(t, environ, "dev", "--zoho")
+	url := out.find(t, `psql '(postgres://[^']+)'`)
+	if again := out.find(t, `DATABASE_URL='(postgres://[^']+)'`); again != url {
+		t.Errorf("one database is at %s, another at %s", again, url)
+	}
+	d := &desk{url: url, pool: poolOn(t, url)}
+	d.until(t, "all of it is remembered", `SELECT count(*) = 100 FROM memories`)
+	d.until(t, "a change has been told and is remembered", `SELECT EXISTS (SELECT FROM events WHERE source = 'zoho' AND status = 'processed')
+		AND EXISTS (SELECT FROM memories WHERE content LIKE '%Title: Buyer, since%')`)
+	d.pool.Close()
+	stop()
+}

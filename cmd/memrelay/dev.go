@@ -38,9 +38,11 @@ func (c devCommand) Run(ctx context.Context, s streams) (err error) {
 	}
 	if c.Zoho {
 		return database.WithFresh(ctx, func(url string) error {
-			fresh := *database
-			fresh.URL = url
-			return c.serve(ctx, s, &fresh)
+			fresh, err := database.At(url)
+			if err != nil {
+				return err
+			}
+			return c.serve(ctx, s, fresh)
 		})
 	}
 	return c.serve(ctx, s, database)
@@ -88,7 +90,7 @@ func (c devCommand) serve(ctx context.Context, s streams, database *devdb.Databa
 		return errors.Join(err, ln.Close())
 	}
 	zoho.Connect(&cfg)
-	fmt.Fprintf(s.out, "A Zoho of twenty accounts is at %s. What is remembered of it:\n\n  psql '%s' -c 'SELECT kind, content FROM memories ORDER BY updated_at DESC LIMIT 5'\n\n", zoho.URL(), database.URL)
+	fmt.Fprintf(s.out, "A Zoho of twenty accounts is at %s. What is remembered of it:\n\n  psql '%s' -c 'SELECT kind, content FROM memories ORDER BY updated_at DESC LIMIT 5'\n\n", zoho.URL(), database.Described)
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	go zoho.Work(working)

@@ -205,6 +205,9 @@ func (a *App) Close() {
 	if idle, ok := a.outside.(interface{ CloseIdleConnections() }); ok {
 		idle.CloseIdleConnections()
 	}
+	if a.zoho != nil {
+		a.zoho.CloseIdleConnections()
+	}
 	if a.river != nil {
 		a.river.Close()
 	}

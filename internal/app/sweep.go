@@ -28,17 +28,23 @@ const (
 
 // rescue gives back what processes that crashed had in hand, until ctx ends.
 func (a *App) rescue(ctx context.Context) {
-	tick := time.NewTicker(rescueEvery)
+	a.each(ctx, rescueEvery, a.Rescue, "jobs of a process that is gone were given back")
+}
+
+// each does something at once and then so often until ctx ends, and says how many
+// rows it was done to, or that it failed.
+func (a *App) each(ctx context.Context, every time.Duration, do func(context.Context) (int, error), done string) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		rescued, err := a.Rescue(ctx)
+		n, err := do(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			a.log.WarnContext(ctx, "rescue failed, tried again in a moment", "error", err)
-		case rescued > 0:
-			a.log.WarnContext(ctx, "jobs of a process that is gone were given back", "jobs", rescued)
+			a.log.WarnContext(ctx, "upkeep of the database failed and is tried again", "every", every, "error", err)
+		case n > 0:
+			a.log.WarnContext(ctx, done, "rows", n)
 		}
 		select {
 		case <-ctx.Done():
@@ -51,35 +57,18 @@ func (a *App) rescue(ctx context.Context) {
 // Rescue gives back the jobs of processes that are gone, and returns how many.
 // That one of them lives all the same does no harm: who writes second finds the
 // effect of the first.
-func (a *App) Rescue(ctx context.Context) (int64, error) {
+func (a *App) Rescue(ctx context.Context) (int, error) {
 	n, err := db.New(a.pool).RescueJobs(ctx, db.RescueJobsParams{GoneAfter: goneAfter, Process: a.process})
 	if err != nil {
 		return 0, fmt.Errorf("rescue jobs: %w", err)
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // sweep mends what lost its job, at once and then each minute, until ctx ends.
 // Jobs can end without our code running: discarded by a rescue, deleted by hand.
 func (a *App) sweep(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		mended, err := a.Sweep(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			a.log.WarnContext(ctx, "sweep failed, tried again in a minute", "error", err)
-		case mended > 0:
-			a.log.WarnContext(ctx, "rows that had lost their job got a new one", "rows", mended)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	a.each(ctx, sweepEvery, a.Sweep, "rows that had lost their job got a new one")
 }
 
 // Sweep gives a fresh job to every event, lane and outbox row that has none

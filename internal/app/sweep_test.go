@@ -423,3 +423,15 @@ func TestRescueGivesBackTheJobsOfTheGone(t *testing.T) {
 		}
 	}
 }
+
+// The read of a whole account goes on, whatever became of the job that was to do it.
+func TestSweepMendsAReadOfAWholeAccount(t *testing.T) {
+	t.Parallel()
+	p := start(t, setup{noWork: true})
+	p.exec(t, `INSERT INTO accounts (account_id, wanted, done, whole_since) VALUES ('77', 3, 3, now()), ('88', 3, 3, NULL)`)
+	p.sweep(t, 1)
+	p.sweep(t, 0)
+	if got := rows[string](t, p.pool, `SELECT account_id FROM accounts a JOIN river_job j ON j.id = a.job_id WHERE a.wanted = 4 AND a.due_at <= now()`); len(got) != 1 || got[0] != "77" {
+		t.Errorf("woken: %v", got)
+	}
+}

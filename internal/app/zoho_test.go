@@ -27,18 +27,8 @@ type connected struct {
 	syncs  *reconcile.Reconciler
 }
 
-// The base URL that the program tells Zoho; Zoho's requests to it go to the
-// program's listener.
+// outsideURL is what the program tells Zoho.
 const outsideURL = "https://relay.example.com"
-
-// redirect sends requests for the program's outside URL to where it listens.
-type redirect struct{ addr string }
-
-func (r redirect) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = req.Clone(req.Context())
-	req.URL.Scheme, req.URL.Host = "http", r.addr
-	return http.DefaultTransport.RoundTrip(req)
-}
 
 // connect starts a Zoho with so many accounts and four records of each, and a
 // program on it. Zoho's clock is five minutes behind: what changes there is no
@@ -53,7 +43,7 @@ func connect(t *testing.T, accounts int) *connected {
 	c.behind.Store(int64(5 * time.Minute))
 	o := zohotest.Options{
 		Now:    func() time.Time { return time.Now().Add(-time.Duration(c.behind.Load())) },
-		Notify: redirect{ln.Addr().String()},
+		Notify: zohotest.To(func() string { return ln.Addr().String() }),
 	}
 	c.zoho = zohotest.New(o)
 	if err := c.zoho.Start(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -29,12 +28,17 @@ const (
 // a part changes, of which some is told by nobody, and the incremental sync finds
 // that. Zoho is on this machine and takes 150 to 350 ms for an answer.
 func (b *bench) syncs(ctx context.Context) (rows []row, err error) {
-	var addr atomic.Value
+	var addr atomic.Pointer[string] // nil until the program listens
 	zoho := zohotest.New(zohotest.Options{
 		// Behind, so that no change is one of the last minute, which a sync leaves to its webhook.
-		Now:      func() time.Time { return time.Now().Add(-5 * time.Minute) },
-		Latency:  func(*http.Request) time.Duration { return time.Duration(150+rand.IntN(200)) * time.Millisecond },
-		Notify:   notify{&addr},
+		Now:     func() time.Time { return time.Now().Add(-5 * time.Minute) },
+		Latency: func(*http.Request) time.Duration { return time.Duration(150+rand.IntN(200)) * time.Millisecond },
+		Notify: zohotest.To(func() string {
+			if a := addr.Load(); a != nil {
+				return *a
+			}
+			return ""
+		}),
 		Delivery: zohotest.Delivery{Senders: 16},
 	})
 	if err := zoho.Start(); err != nil {
@@ -51,7 +55,8 @@ func (b *bench) syncs(ctx context.Context) (rows []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	addr.Store(p.base[len("http://"):])
+	listens := p.base[len("http://"):]
+	addr.Store(&listens)
 	conn, err := pgx.Connect(ctx, p.url)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -114,19 +119,6 @@ func (b *bench) syncs(ctx context.Context) (rows []row, err error) {
 	}
 	figure("incremental sync: changes that no webhook had told of", "missed", missed)
 	return rows, nil
-}
-
-// notify sends Zoho's notifications to where the program listens.
-type notify struct{ addr *atomic.Value }
-
-func (n notify) RoundTrip(req *http.Request) (*http.Response, error) {
-	addr, ok := n.addr.Load().(string)
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	req = req.Clone(req.Context())
-	req.URL.Scheme, req.URL.Host = "http", addr
-	return http.DefaultTransport.RoundTrip(req)
 }
 
 // until waits until a query says true, for ten minutes at most.

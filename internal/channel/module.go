@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/memrelay/memrelay/internal/zoho"
 )
 
 // Unwatched is a module that Zoho sends no notifications about.
@@ -49,10 +51,10 @@ func apiNames(module string) (names []string, reason string) {
 	case "notes":
 		return []string{"Notes"}, "Zoho sends no notifications; the hourly sync reads them"
 	case "activities":
-		return []string{"Tasks", "Events", "Calls"}, ""
-	case "meetings", "events":
-		return []string{"Events"}, ""
-	case "leads", "accounts", "contacts", "deals", "campaigns", "tasks", "cases", "calls", "solutions", "products", "vendors", "quotes", "invoices":
+		return zoho.Listed("Activities"), ""
+	case "meetings":
+		return zoho.Listed("Meetings"), ""
+	case "leads", "accounts", "contacts", "deals", "campaigns", "tasks", "events", "cases", "calls", "solutions", "products", "vendors", "quotes", "invoices":
 		return []string{strings.ToUpper(module[:1]) + strings.ToLower(module[1:])}, ""
 	case "price_books":
 		return []string{"Price_Books"}, ""

@@ -24,22 +24,13 @@ type Zoho struct {
 func StartZoho(addr string) (*Zoho, error) {
 	server := zohotest.New(zohotest.Options{
 		Latency: func(*http.Request) time.Duration { return time.Duration(100+rand.IntN(200)) * time.Millisecond },
-		Notify:  toProgram{addr},
+		Notify:  zohotest.To(func() string { return addr }),
 	})
 	if err := server.Start(); err != nil {
 		return nil, fmt.Errorf("start a Zoho: %w", err)
 	}
 	server.Seed(zohoAccounts, 4, 1)
 	return &Zoho{server: server}, nil
-}
-
-// toProgram brings what is sent to the program's outside URL to where it listens.
-type toProgram struct{ addr string }
-
-func (p toProgram) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = req.Clone(req.Context())
-	req.URL.Scheme, req.URL.Host = "http", p.addr
-	return http.DefaultTransport.RoundTrip(req)
 }
 
 // URL is where this Zoho answers, for accounts and API.

@@ -125,6 +125,13 @@ func (d *Database) exec(ctx context.Context, statement string) error {
 	return nil
 }
 
+// At is d with another of the server's databases.
+func (d *Database) At(url string) (*Database, error) {
+	other := *d
+	other.URL = url
+	return &other, other.describe()
+}
+
 func (d *Database) describe() error {
 	u, err := parse(d.URL)
 	if err != nil {

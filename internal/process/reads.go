@@ -48,7 +48,7 @@ type Reads struct {
 func NewReads(z Reader, modules []string, log *slog.Logger) *Reads {
 	r := &Reads{zoho: z, log: log}
 	for _, m := range modules {
-		r.modules = append(r.modules, readAs(m)...)
+		r.modules = append(r.modules, zoho.Listed(m)...)
 	}
 	return r
 }
@@ -150,7 +150,7 @@ func (a *answer) of(e Event) []Observation {
 		all = append(all, here)
 	}
 	gone := a.asked
-	if !slices.Contains(readAs(e.Module), e.Module) {
+	if !slices.Contains(zoho.Listed(e.Module), e.Module) {
 		// What payloads said under the notification's own name is of the same record.
 		gone = append(slices.Clone(gone), e.Module)
 	}
@@ -167,22 +167,9 @@ func (a *answer) of(e Event) []Observation {
 	return all
 }
 
-// readAs are the modules under which Zoho lists what a notification names:
-// meetings are its Events, and an activity is a task, an event or a call.
-func readAs(module string) []string {
-	switch module {
-	case "Meetings":
-		return []string{"Events"}
-	case "Activities":
-		return []string{"Tasks", "Events", "Calls"}
-	default:
-		return []string{module}
-	}
-}
-
 func (s *Reads) read(ctx context.Context, module string, ids []string) (answer, error) {
 	a := answer{found: map[string]foundRecord{}, broken: map[string]error{}, refused: map[string]bool{}}
-	for _, name := range readAs(module) {
+	for _, name := range zoho.Listed(module) {
 		records, err := s.readAll(ctx, name, ids, &a)
 		switch zoho.KindOf(err) {
 		case zoho.KindInvalid, zoho.KindForbidden:

@@ -305,6 +305,11 @@ func (s *Syncer) closeLanes(ctx context.Context, tx pgx.Tx, g *syncGroup) error 
 		params.JobIds = append(params.JobIds, 0)
 		params.LastErrors = append(params.LastErrors, u.lastError())
 		whole := g.lanes[u.accountID].whole.after(u.whole)
+		if !g.connected {
+			// Zoho is not connected any more: nobody goes on with it, and while it stood
+			// there the sweeper would take the lane for one that lost its job.
+			whole = wholeState{at: whole.at}
+		}
 		params.WholeAt = append(params.WholeAt, whole.at)
 		params.WholeSince = append(params.WholeSince, whole.since)
 		params.WholeCursors = append(params.WholeCursors, whole.cursor)

@@ -66,7 +66,7 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 		case l.DueAt != nil && l.DueAt.After(l.Now):
 			answers[i].Value = taken{mine: true, now: l.Now, notYet: *l.DueAt}
 		default:
-			answers[i].Value = taken{mine: true, now: l.Now, upTo: l.Wanted, whole: underWay(l)}
+			answers[i].Value = taken{mine: true, now: l.Now, upTo: l.Wanted}
 			due[u.accountID] = true
 		}
 	}

@@ -221,3 +221,35 @@ func TestWhoIsWoken(t *testing.T) {
 		})
 	}
 }
+
+// A record that is read in another lane than that of its account, and stays where
+// it is, may change what the account's overview says all the same.
+func TestWhoIsWokenForAChangeElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		amount string // at Zoho now
+		want   []string
+	}{
+		"it is worth more": {"5000", []string{"77"}},
+		"nothing is new":   {"1000", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, z := newZohoStation(t)
+			defer s.fullSync(t)()
+			z.put(t, "Deals", deal("1", "77", "1000", "Qualification"))
+			s.notify(t, "Deals", "create", "1")
+			s.finish(t)
+			z.put(t, "Deals", deal("1", "77", tt.amount, "Qualification"))
+			s.route(t, sent{module: "Deals", operation: "update", recordID: "1", record: deal("1", "88", tt.amount, "Qualification")})
+			if err := s.sync(t, "88"); err != nil {
+				t.Fatal(err)
+			}
+			got := rows[string](t, s.pool, `SELECT args ->> 'account_id' FROM river_job WHERE kind = 'wake_account' AND state = 'available' ORDER BY id`)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("woken (-want +got):\n%s", diff)
+			}
+			s.finish(t)
+		})
+	}
+}

@@ -48,6 +48,7 @@ func (s *Syncer) planWhole(ctx context.Context, q *db.Queries, units []claim, la
 		if !v.mine || !v.notYet.IsZero() || !isAccount(u.accountID) {
 			continue
 		}
+		v.whole = underWay(lanes[u.accountID])
 		if v.whole == nil && !full && lanes[u.accountID].WholeAt == nil && firstSight(v.events) {
 			v.whole = &wholeRead{since: v.now}
 		}
@@ -89,7 +90,7 @@ func (w *wholeRead) look(ctx context.Context, q *db.Queries, accountID string, n
 	return nil
 }
 
-// read gets what is next of a whole account: a page, or what is to be checked.
+// readWhole gets what is next of a whole account: a page, or what is to be checked.
 // The cursor then stands behind it.
 func (s *Syncer) readWhole(ctx context.Context, accountID string, w *wholeRead, now time.Time) ([]Observation, error) {
 	if !w.checks() {

@@ -212,18 +212,20 @@ func TestFirstSight(t *testing.T) {
 	t.Parallel()
 	const read = `{"id":"77","Account_Name":"Acme","$read_at":"2026-01-02T03:04:05.000006Z"}`
 	for _, tt := range []struct {
-		name   string
-		sync   string // a row of syncs: its kind and state
-		source string
-		record string
-		before string // a statement
-		want   bool
+		name     string
+		sync     string // a row of syncs: its kind and state
+		source   string
+		record   string
+		before   string // a statement
+		wasWhole bool
+		want     bool
 	}{
 		{name: "a webhook", record: `{"id":"77"}`, want: true},
-		{name: "what a webhook brought of an account that was read whole", record: `{"id":"77"}`, before: `UPDATE accounts SET whole_at = now()`},
+		{name: "what a webhook brought of an account that was read whole", record: `{"id":"77"}`, before: `UPDATE accounts SET whole_at = now()`, wasWhole: true},
 		{name: "what reconciliation read", source: SourceReconcile, record: read},
 		{name: "what reconciliation found to be gone", source: SourceReconcile, record: `{"id":"77"}`},
 		{name: "a webhook while a full sync runs", sync: `'full', 'running'`, record: `{"id":"77"}`},
+		{name: "a webhook while a full sync stands still", sync: `'full', 'running'`, record: `{"id":"77"}`, before: `UPDATE syncs SET updated_at = now() - interval '61 minutes'`, want: true},
 		{name: "a webhook while a full sync rests", sync: `'full', 'paused'`, record: `{"id":"77"}`, want: true},
 		{name: "a webhook after a full sync", sync: `'full', 'completed'`, record: `{"id":"77"}`, want: true},
 		{name: "a webhook while an incremental sync runs", sync: `'incremental', 'running'`, record: `{"id":"77"}`, want: true},
@@ -241,7 +243,7 @@ func TestFirstSight(t *testing.T) {
 			}
 			s.finish(t)
 			listed := slices.ContainsFunc(z.made(), func(call string) bool { return call == "list Contacts of 77" })
-			if whole := s.whole(t, "77").At != nil && tt.before == ""; listed != tt.want || whole != tt.want {
+			if whole := s.whole(t, "77").At != nil && !tt.wasWhole; listed != tt.want || whole != tt.want {
 				t.Errorf("its lists were read: %t, the account is whole: %t, want %t", listed, whole, tt.want)
 			}
 		})
@@ -322,5 +324,17 @@ func TestWholeStateAfterAPage(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// Once Zoho is not connected any more nobody goes on with a read that was under way.
+func TestAWholeReadEndsWithTheConnection(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, Payloads{})
+	s.route(t, sent{module: "Contacts", operation: "create", recordID: "1", record: contact("1", "77", "a@example.com")})
+	s.exec(t, `UPDATE accounts SET whole_since = now(), whole_cursor = 'list:Deals:'`)
+	s.finish(t)
+	if n := s.exec(t, `UPDATE accounts SET whole_since = NULL WHERE whole_since IS NOT NULL OR whole_cursor <> ''`); n != 0 {
+		t.Error("the account is still being read")
 	}
 }

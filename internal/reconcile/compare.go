@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/memrelay/memrelay/db"
@@ -76,16 +75,9 @@ func take(r zoho.Record) (listedRecord, error) {
 	l.modified = modifiedTime(fields)
 	for _, value := range fields {
 		text, ok := decode(value).(string)
-		l.cut = l.cut || ok && mayBeCut(text)
+		l.cut = l.cut || ok && zoho.MayBeCut(text)
 	}
 	return l, nil
-}
-
-// mayBeCut reports whether a text is as long as Zoho's lists let a rich text be.
-// Whether they count characters as we do, they do not say.
-func mayBeCut(text string) bool {
-	const most = 500
-	return len(text) >= most && (utf8.RuneCountInString(text) == most || len(utf16.Encode([]rune(text))) == most)
 }
 
 // nameless names a record without an id among a sync's errors.
@@ -279,14 +271,14 @@ func equal(a, b any) bool {
 func keptCut(known, listed any) bool {
 	was, _ := known.(string)
 	is, ok := listed.(string)
-	return ok && was == is && mayBeCut(is)
+	return ok && was == is && zoho.MayBeCut(is)
 }
 
 // cutFrom reports whether a listed text may be the beginning of the one we know.
 func cutFrom(known, listed any) bool {
 	whole, _ := known.(string)
 	text, ok := listed.(string)
-	return ok && mayBeCut(text) && strings.HasPrefix(whole, text)
+	return ok && zoho.MayBeCut(text) && strings.HasPrefix(whole, text)
 }
 
 func sameTime(a, b string) bool {

@@ -502,7 +502,7 @@ func TestARestoredRecordIsFound(t *testing.T) {
 func TestWhatNoWebhookToldOfIsMissed(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Truncate(time.Second)
-	hourAgo := now.Add(-time.Hour)
+	hourAgo, dayAgo := now.Add(-time.Hour), now.Add(-24*time.Hour)
 	for name, c := range map[string]struct {
 		change  func(t *testing.T, s *station)
 		kind    string
@@ -557,6 +557,11 @@ func TestWhatNoWebhookToldOfIsMissed(t *testing.T) {
 			change:  func(t *testing.T, s *station) { s.zoho.put(t, "Contacts", contact("7", "Roe", now)) },
 			changed: 1, missed: 0,
 		},
+		"a formula changed, of which no webhook tells": {
+			kind:    Full,
+			change:  func(t *testing.T, s *station) { s.zoho.put(t, "Contacts", contact("7", "Roe", dayAgo)) },
+			changed: 1, missed: 0,
+		},
 		"new, and nobody told": {
 			change:  func(t *testing.T, s *station) { s.zoho.put(t, "Contacts", contact("8", "Roe", hourAgo)) },
 			changed: 1, missed: 1,
@@ -594,7 +599,7 @@ func TestWhatNoWebhookToldOfIsMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStation(t, "Contacts")
-			s.zoho.put(t, "Contacts", contact("7", "Doe", yesterday()))
+			s.zoho.put(t, "Contacts", contact("7", "Doe", dayAgo))
 			kind := Full
 			if !c.first {
 				s.sync(t, Full)

@@ -138,14 +138,7 @@ const accounts = "Accounts"
 func listed(configured []string) []string {
 	var names []string
 	for _, m := range configured {
-		switch m {
-		case "Meetings":
-			names = append(names, "Events")
-		case "Activities":
-			names = append(names, "Tasks", "Events", "Calls")
-		default:
-			names = append(names, m)
-		}
+		names = append(names, zoho.Listed(m)...)
 	}
 	first := []string{"Contacts", "Deals", "Tasks", "Events", "Calls", "Notes"}
 	rank := func(name string) int {

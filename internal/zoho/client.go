@@ -87,6 +87,9 @@ func NewClient(cfg Config, o Options) *Client {
 	return c
 }
 
+// CloseIdleConnections closes what is kept open to Zoho and not in use.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+
 // openGate lets everybody through.
 type openGate struct{}
 

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -395,12 +393,8 @@ func mayBeCut(r Record) bool {
 		if len(raw) < cutAt || raw[0] != '"' {
 			continue
 		}
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			continue
-		}
-		// Zoho counts as Java does, or as people do: which, it does not say.
-		if utf8.RuneCountInString(s) == cutAt || len(utf16.Encode([]rune(s))) == cutAt {
+		var text string
+		if json.Unmarshal(raw, &text) == nil && MayBeCut(text) {
 			return true
 		}
 	}

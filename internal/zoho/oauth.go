@@ -160,8 +160,8 @@ func (o *OAuth) Exchange(ctx context.Context, code, redirectURI string) (Token, 
 	return t, err
 }
 
-// Revoke makes a refresh token void. An error is an *Error; KindUnauthorized says
-// that Zoho does not know the token, which is then as good as revoked.
+// Revoke makes a refresh token void. An error is an *Error; its Code invalid_code or
+// invalid_token says that Zoho does not know the token, which is as good as revoked.
 func (o *OAuth) Revoke(ctx context.Context, refreshToken string) error {
 	_, err := o.post(ctx, "revoke the refresh token", "/oauth/v2/token/revoke",
 		url.Values{"token": {refreshToken}}, nil, refreshToken)

@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Version is the API version that every path is built with.
@@ -63,7 +65,8 @@ type Tokens interface {
 // Gate is asked before every request to the API and told how it ended, so that
 // an outage costs one probe and not a request of everybody.
 type Gate interface {
-	// Allow returns nil, or an *Error of KindUnavailable that says when to come again.
+	// Allow returns nil, or an *Error of the kind that keeps Zoho closed, which says
+	// when to come again.
 	Allow(ctx context.Context) error
 	// Report is called once for every Allow that returned nil, with nil or an *Error.
 	Report(ctx context.Context, err error)
@@ -137,6 +140,27 @@ type DeletedPage struct {
 type RelatedList struct {
 	APIName string // as in a path
 	Module  string // whose records it holds, "" when Zoho does not say
+}
+
+// Listed are the modules under which the API lists what a notification or a person
+// calls module: a meeting is one of its Events, an activity a task, an event or a
+// call. Of all others it is the module itself.
+func Listed(module string) []string {
+	switch module {
+	case "Meetings":
+		return []string{"Events"}
+	case "Activities":
+		return []string{"Tasks", "Events", "Calls"}
+	default:
+		return []string{module}
+	}
+}
+
+// MayBeCut reports whether a text has the length at which lists cut texts, so that
+// it may be no more than a beginning.
+func MayBeCut(text string) bool {
+	// Zoho counts as Java does, or as people do: which, it does not say.
+	return len(text) >= cutAt && (utf8.RuneCountInString(text) == cutAt || len(utf16.Encode([]rune(text))) == cutAt)
 }
 
 // ListOptions narrow a list.
