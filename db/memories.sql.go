@@ -7,9 +7,21 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
+
+const countMemoriesOfUser = `-- name: CountMemoriesOfUser :one
+SELECT count(*) FROM memories WHERE user_id = $1
+`
+
+func (q *Queries) CountMemoriesOfUser(ctx context.Context, userID string) (int64, error) {
+	row := q.db.QueryRow(ctx, countMemoriesOfUser, userID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
 
 const deleteMemories = `-- name: DeleteMemories :exec
 DELETE FROM memories WHERE id = ANY ($1::uuid[])
@@ -20,11 +32,58 @@ func (q *Queries) DeleteMemories(ctx context.Context, ids []uuid.UUID) error {
 	return err
 }
 
+const getMemory = `-- name: GetMemory :one
+SELECT id, user_id, account_id, module, record_id, kind, content, metadata, origin, origin_id, expires_at, created_at, updated_at
+FROM memories WHERE id = $1 AND (expires_at IS NULL OR expires_at > now())
+`
+
+type GetMemoryRow struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	AccountID *string    `json:"account_id"`
+	Module    *string    `json:"module"`
+	RecordID  *string    `json:"record_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
+	OriginID  *string    `json:"origin_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+// GetMemory reads a memory that has not expired.
+func (q *Queries) GetMemory(ctx context.Context, id uuid.UUID) (GetMemoryRow, error) {
+	row := q.db.QueryRow(ctx, getMemory, id)
+	var i GetMemoryRow
+	err := row.Scan(
+		&i.ID,
+		&i.UserID,
+		&i.AccountID,
+		&i.Module,
+		&i.RecordID,
+		&i.Kind,
+		&i.Content,
+		&i.Metadata,
+		&i.Origin,
+		&i.OriginID,
+		&i.ExpiresAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
 const insertMemories = `-- name: InsertMemories :exec
-INSERT INTO memories (id, user_id, account_id, module, record_id, kind, content, metadata, checksum)
-SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-       unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::jsonb[]),
-       unnest($9::bytea[])
+INSERT INTO memories (id, user_id, account_id, module, record_id, kind, content, metadata, checksum, origin, origin_id, expires_at)
+SELECT n.id, n.user_id, nullif(n.account_id, ''), nullif(n.module, ''), nullif(n.record_id, ''), n.kind, n.content, n.metadata,
+       n.checksum, nullif(n.origin, ''), nullif(n.origin_id, ''), nullif(n.expires_at, '0001-01-01 00:00:00+00')
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS user_id, unnest($3::text[]) AS account_id,
+             unnest($4::text[]) AS module, unnest($5::text[]) AS record_id, unnest($6::text[]) AS kind,
+             unnest($7::text[]) AS content, unnest($8::jsonb[]) AS metadata, unnest($9::bytea[]) AS checksum,
+             unnest($10::text[]) AS origin, unnest($11::text[]) AS origin_id,
+             unnest($12::timestamptz[]) AS expires_at) AS n
 `
 
 type InsertMemoriesParams struct {
@@ -37,6 +96,9 @@ type InsertMemoriesParams struct {
 	Contents   []string    `json:"contents"`
 	Metadata   [][]byte    `json:"metadata"`
 	Checksums  [][]byte    `json:"checksums"`
+	Origins    []string    `json:"origins"`
+	OriginIds  []string    `json:"origin_ids"`
+	ExpiresAt  []time.Time `json:"expires_at"`
 }
 
 func (q *Queries) InsertMemories(ctx context.Context, arg InsertMemoriesParams) error {
@@ -50,12 +112,182 @@ func (q *Queries) InsertMemories(ctx context.Context, arg InsertMemoriesParams) 
 		arg.Contents,
 		arg.Metadata,
 		arg.Checksums,
+		arg.Origins,
+		arg.OriginIds,
+		arg.ExpiresAt,
 	)
 	return err
 }
 
+const listExpiredMemoryIDs = `-- name: ListExpiredMemoryIDs :many
+SELECT id FROM memories WHERE expires_at <= now() ORDER BY expires_at LIMIT $1
+`
+
+func (q *Queries) ListExpiredMemoryIDs(ctx context.Context, maxRows int32) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listExpiredMemoryIDs, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listMemories = `-- name: ListMemories :many
+SELECT id, user_id, account_id, module, record_id, kind, content, metadata, origin, origin_id, expires_at, created_at, updated_at
+FROM memories
+WHERE user_id = $1 AND ($2::text = '' OR kind = $2::text)
+  AND (expires_at IS NULL OR expires_at > now())
+  AND (NOT $3::boolean OR created_at < $4::timestamptz OR (created_at = $4::timestamptz AND id > $5::uuid))
+ORDER BY created_at DESC, id
+LIMIT $6
+`
+
+type ListMemoriesParams struct {
+	UserID    string    `json:"user_id"`
+	Kind      string    `json:"kind"`
+	Behind    bool      `json:"behind"`
+	CreatedAt time.Time `json:"created_at"`
+	ID        uuid.UUID `json:"id"`
+	MaxRows   int32     `json:"max_rows"`
+}
+
+type ListMemoriesRow struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	AccountID *string    `json:"account_id"`
+	Module    *string    `json:"module"`
+	RecordID  *string    `json:"record_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
+	OriginID  *string    `json:"origin_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+// ListMemories reads a page of a user's memories, newest first, from behind the
+// one that a cursor names.
+func (q *Queries) ListMemories(ctx context.Context, arg ListMemoriesParams) ([]ListMemoriesRow, error) {
+	rows, err := q.db.Query(ctx, listMemories,
+		arg.UserID,
+		arg.Kind,
+		arg.Behind,
+		arg.CreatedAt,
+		arg.ID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListMemoriesRow{}
+	for rows.Next() {
+		var i ListMemoriesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.AccountID,
+			&i.Module,
+			&i.RecordID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.Origin,
+			&i.OriginID,
+			&i.ExpiresAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listMemoriesOfAccount = `-- name: ListMemoriesOfAccount :many
+SELECT id, user_id, account_id, module, record_id, kind, content, metadata, origin, origin_id, expires_at, created_at, updated_at
+FROM memories
+WHERE account_id = $1::text AND (expires_at IS NULL OR expires_at > now())
+ORDER BY updated_at DESC, id
+LIMIT $2
+`
+
+type ListMemoriesOfAccountParams struct {
+	AccountID string `json:"account_id"`
+	MaxRows   int32  `json:"max_rows"`
+}
+
+type ListMemoriesOfAccountRow struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	AccountID *string    `json:"account_id"`
+	Module    *string    `json:"module"`
+	RecordID  *string    `json:"record_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
+	OriginID  *string    `json:"origin_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+// ListMemoriesOfAccount reads what is remembered about an account, what changed last first.
+func (q *Queries) ListMemoriesOfAccount(ctx context.Context, arg ListMemoriesOfAccountParams) ([]ListMemoriesOfAccountRow, error) {
+	rows, err := q.db.Query(ctx, listMemoriesOfAccount, arg.AccountID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListMemoriesOfAccountRow{}
+	for rows.Next() {
+		var i ListMemoriesOfAccountRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.AccountID,
+			&i.Module,
+			&i.RecordID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.Origin,
+			&i.OriginID,
+			&i.ExpiresAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listMemoriesOfRecords = `-- name: ListMemoriesOfRecords :many
-SELECT m.id, m.user_id, m.account_id, m.module::text AS module, m.record_id::text AS record_id, m.kind, m.content, m.metadata, m.checksum
+SELECT m.id, m.user_id, m.account_id, m.module::text AS module, m.record_id::text AS record_id, m.kind, m.content, m.metadata,
+       m.created_at, m.updated_at
 FROM memories m
 JOIN (SELECT unnest($1::text[]) AS module, unnest($2::text[]) AS record_id) AS k
   ON k.module = m.module AND k.record_id = m.record_id
@@ -75,7 +307,8 @@ type ListMemoriesOfRecordsRow struct {
 	Kind      string    `json:"kind"`
 	Content   string    `json:"content"`
 	Metadata  []byte    `json:"metadata"`
-	Checksum  []byte    `json:"checksum"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 // ListMemoriesOfRecords reads what is remembered of records; their rows in
@@ -98,7 +331,8 @@ func (q *Queries) ListMemoriesOfRecords(ctx context.Context, arg ListMemoriesOfR
 			&i.Kind,
 			&i.Content,
 			&i.Metadata,
-			&i.Checksum,
+			&i.CreatedAt,
+			&i.UpdatedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -110,11 +344,200 @@ func (q *Queries) ListMemoriesOfRecords(ctx context.Context, arg ListMemoriesOfR
 	return items, nil
 }
 
+const listMemoryIDs = `-- name: ListMemoryIDs :many
+SELECT id FROM memories WHERE id = ANY ($1::uuid[])
+`
+
+// ListMemoryIDs returns which of the ids are memories, whoever holds them.
+func (q *Queries) ListMemoryIDs(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listMemoryIDs, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOwnMemoryIDs = `-- name: ListOwnMemoryIDs :many
+SELECT id FROM memories WHERE user_id = $1 AND module IS NULL ORDER BY created_at DESC, id LIMIT $2
+`
+
+type ListOwnMemoryIDsParams struct {
+	UserID  string `json:"user_id"`
+	MaxRows int32  `json:"max_rows"`
+}
+
+// ListOwnMemoryIDs returns some of the memories of a user that no record stands behind.
+func (q *Queries) ListOwnMemoryIDs(ctx context.Context, arg ListOwnMemoryIDsParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listOwnMemoryIDs, arg.UserID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockMemories = `-- name: LockMemories :many
+SELECT id, user_id, account_id, module, record_id, kind, content, metadata, origin, origin_id, expires_at, created_at, updated_at
+FROM memories WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED
+`
+
+type LockMemoriesRow struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	AccountID *string    `json:"account_id"`
+	Module    *string    `json:"module"`
+	RecordID  *string    `json:"record_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
+	OriginID  *string    `json:"origin_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+// LockMemories locks those memories that nobody else holds, in the order of their ids.
+func (q *Queries) LockMemories(ctx context.Context, ids []uuid.UUID) ([]LockMemoriesRow, error) {
+	rows, err := q.db.Query(ctx, lockMemories, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockMemoriesRow{}
+	for rows.Next() {
+		var i LockMemoriesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.AccountID,
+			&i.Module,
+			&i.RecordID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.Origin,
+			&i.OriginID,
+			&i.ExpiresAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockMemoriesOfOrigin = `-- name: LockMemoriesOfOrigin :many
+SELECT m.id, m.user_id, m.account_id, m.module, m.record_id, m.kind, m.content, m.metadata, m.origin, m.origin_id, m.expires_at, m.created_at, m.updated_at
+FROM memories m
+JOIN (SELECT unnest($1::text[]) AS origin, unnest($2::text[]) AS origin_id) AS k
+  ON k.origin = m.origin AND k.origin_id = m.origin_id
+ORDER BY m.id FOR UPDATE OF m
+`
+
+type LockMemoriesOfOriginParams struct {
+	Origins   []string `json:"origins"`
+	OriginIds []string `json:"origin_ids"`
+}
+
+type LockMemoriesOfOriginRow struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	AccountID *string    `json:"account_id"`
+	Module    *string    `json:"module"`
+	RecordID  *string    `json:"record_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
+	OriginID  *string    `json:"origin_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+// LockMemoriesOfOrigin locks what other memory systems told of, by their ids.
+func (q *Queries) LockMemoriesOfOrigin(ctx context.Context, arg LockMemoriesOfOriginParams) ([]LockMemoriesOfOriginRow, error) {
+	rows, err := q.db.Query(ctx, lockMemoriesOfOrigin, arg.Origins, arg.OriginIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockMemoriesOfOriginRow{}
+	for rows.Next() {
+		var i LockMemoriesOfOriginRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.AccountID,
+			&i.Module,
+			&i.RecordID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.Origin,
+			&i.OriginID,
+			&i.ExpiresAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const transactionTime = `-- name: TransactionTime :one
+SELECT now()::timestamptz
+`
+
+// TransactionTime returns when the transaction began: what its rows are created at.
+func (q *Queries) TransactionTime(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, transactionTime)
+	var column_1 time.Time
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const updateMemories = `-- name: UpdateMemories :exec
 UPDATE memories m
-SET kind = n.kind, content = n.content, metadata = n.metadata, checksum = n.checksum, updated_at = now()
+SET kind = n.kind, content = n.content, metadata = n.metadata, checksum = n.checksum,
+    expires_at = nullif(n.expires_at, '0001-01-01 00:00:00+00'), updated_at = now()
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS kind, unnest($3::text[]) AS content,
-             unnest($4::jsonb[]) AS metadata, unnest($5::bytea[]) AS checksum) AS n
+             unnest($4::jsonb[]) AS metadata, unnest($5::bytea[]) AS checksum,
+             unnest($6::timestamptz[]) AS expires_at) AS n
 WHERE m.id = n.id
 `
 
@@ -124,6 +547,7 @@ type UpdateMemoriesParams struct {
 	Contents  []string    `json:"contents"`
 	Metadata  [][]byte    `json:"metadata"`
 	Checksums [][]byte    `json:"checksums"`
+	ExpiresAt []time.Time `json:"expires_at"`
 }
 
 func (q *Queries) UpdateMemories(ctx context.Context, arg UpdateMemoriesParams) error {
@@ -133,6 +557,7 @@ func (q *Queries) UpdateMemories(ctx context.Context, arg UpdateMemoriesParams) 
 		arg.Contents,
 		arg.Metadata,
 		arg.Checksums,
+		arg.ExpiresAt,
 	)
 	return err
 }

@@ -7,19 +7,22 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
 
 const insertMemoryHistory = `-- name: InsertMemoryHistory :exec
-INSERT INTO memory_history (memory_id, user_id, account_id, module, record_id, operation, before, after, event_id, outbox_id)
-SELECT n.memory_id, n.user_id, n.account_id, n.module, n.record_id, n.operation,
+INSERT INTO memory_history (memory_id, user_id, account_id, module, record_id, operation, before, after, event_id, outbox_id, actor, merged_into)
+SELECT n.memory_id, n.user_id, nullif(n.account_id, ''), nullif(n.module, ''), nullif(n.record_id, ''), n.operation,
        nullif(n.before, 'null'), nullif(n.after, 'null'), nullif(n.event_id, 0),
-       nullif(n.outbox_id, '00000000-0000-0000-0000-000000000000')
+       nullif(n.outbox_id, '00000000-0000-0000-0000-000000000000'), n.actor,
+       nullif(n.merged_into, '00000000-0000-0000-0000-000000000000')
 FROM (SELECT unnest($1::uuid[]) AS memory_id, unnest($2::text[]) AS user_id, unnest($3::text[]) AS account_id,
              unnest($4::text[]) AS module, unnest($5::text[]) AS record_id, unnest($6::text[]) AS operation,
              unnest($7::jsonb[]) AS before, unnest($8::jsonb[]) AS after,
-             unnest($9::bigint[]) AS event_id, unnest($10::uuid[]) AS outbox_id) AS n
+             unnest($9::bigint[]) AS event_id, unnest($10::uuid[]) AS outbox_id,
+             unnest($11::text[]) AS actor, unnest($12::uuid[]) AS merged_into) AS n
 `
 
 type InsertMemoryHistoryParams struct {
@@ -33,6 +36,8 @@ type InsertMemoryHistoryParams struct {
 	After      [][]byte    `json:"after"`
 	EventIds   []int64     `json:"event_ids"`
 	OutboxIds  []uuid.UUID `json:"outbox_ids"`
+	Actors     []string    `json:"actors"`
+	MergedInto []uuid.UUID `json:"merged_into"`
 }
 
 // InsertMemoryHistory keeps what a memory was before a change and after it.
@@ -48,6 +53,67 @@ func (q *Queries) InsertMemoryHistory(ctx context.Context, arg InsertMemoryHisto
 		arg.After,
 		arg.EventIds,
 		arg.OutboxIds,
+		arg.Actors,
+		arg.MergedInto,
 	)
 	return err
+}
+
+const listMemoryHistory = `-- name: ListMemoryHistory :many
+SELECT id, user_id, operation, before, after, event_id, outbox_id, actor, merged_into, created_at
+FROM memory_history
+WHERE memory_id = $1 AND ($2::bigint = 0 OR id < $2::bigint)
+ORDER BY id DESC
+LIMIT $3
+`
+
+type ListMemoryHistoryParams struct {
+	MemoryID uuid.UUID `json:"memory_id"`
+	BeforeID int64     `json:"before_id"`
+	MaxRows  int32     `json:"max_rows"`
+}
+
+type ListMemoryHistoryRow struct {
+	ID         int64      `json:"id"`
+	UserID     string     `json:"user_id"`
+	Operation  string     `json:"operation"`
+	Before     []byte     `json:"before"`
+	After      []byte     `json:"after"`
+	EventID    *int64     `json:"event_id"`
+	OutboxID   *uuid.UUID `json:"outbox_id"`
+	Actor      string     `json:"actor"`
+	MergedInto *uuid.UUID `json:"merged_into"`
+	CreatedAt  time.Time  `json:"created_at"`
+}
+
+// ListMemoryHistory reads a page of what became of a memory, newest first.
+func (q *Queries) ListMemoryHistory(ctx context.Context, arg ListMemoryHistoryParams) ([]ListMemoryHistoryRow, error) {
+	rows, err := q.db.Query(ctx, listMemoryHistory, arg.MemoryID, arg.BeforeID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListMemoryHistoryRow{}
+	for rows.Next() {
+		var i ListMemoryHistoryRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.Operation,
+			&i.Before,
+			&i.After,
+			&i.EventID,
+			&i.OutboxID,
+			&i.Actor,
+			&i.MergedInto,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

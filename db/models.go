@@ -83,6 +83,21 @@ type Delivery struct {
 	FinishedAt    *time.Time `json:"finished_at"`
 }
 
+type Digest struct {
+	Backend     string     `json:"backend"`
+	Wanted      int64      `json:"wanted"`
+	Done        int64      `json:"done"`
+	Taken       int64      `json:"taken"`
+	DueAt       *time.Time `json:"due_at"`
+	JobID       *int64     `json:"job_id"`
+	ChangedAt   *time.Time `json:"changed_at"`
+	State       string     `json:"state"`
+	Failures    int32      `json:"failures"`
+	LastError   string     `json:"last_error"`
+	StartedAt   *time.Time `json:"started_at"`
+	CompletedAt *time.Time `json:"completed_at"`
+}
+
 type Endpoint struct {
 	ID           uuid.UUID     `json:"id"`
 	Name         string        `json:"name"`
@@ -122,6 +137,16 @@ type Event struct {
 	LastError      string     `json:"last_error"`
 	RetryAt        *time.Time `json:"retry_at"`
 	ProcessedAt    *time.Time `json:"processed_at"`
+}
+
+type MemoriesToCopy struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	Checksum  []byte     `json:"checksum"`
 }
 
 type Sync struct {

@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -21,9 +22,14 @@ func (q *Queries) DeleteRelationships(ctx context.Context, ids []uuid.UUID) erro
 }
 
 const insertRelationships = `-- name: InsertRelationships :exec
-INSERT INTO relationships (id, user_id, source, relationship, target, metadata, module, record_id)
-SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-       unnest($5::text[]), unnest($6::jsonb[]), unnest($7::text[]), unnest($8::text[])
+INSERT INTO relationships (id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id)
+SELECT n.id, n.user_id, n.source, n.relationship, n.target, n.confidence, n.metadata, nullif(n.module, ''), nullif(n.record_id, ''),
+       nullif(n.memory_id, '00000000-0000-0000-0000-000000000000')
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS user_id, unnest($3::text[]) AS source,
+             unnest($4::text[]) AS relationship, unnest($5::text[]) AS target,
+             unnest($6::real[]) AS confidence, unnest($7::jsonb[]) AS metadata,
+             unnest($8::text[]) AS module, unnest($9::text[]) AS record_id,
+             unnest($10::uuid[]) AS memory_id) AS n
 `
 
 type InsertRelationshipsParams struct {
@@ -32,9 +38,11 @@ type InsertRelationshipsParams struct {
 	Sources       []string    `json:"sources"`
 	Relationships []string    `json:"relationships"`
 	Targets       []string    `json:"targets"`
+	Confidences   []float32   `json:"confidences"`
 	Metadata      [][]byte    `json:"metadata"`
 	Modules       []string    `json:"modules"`
 	RecordIds     []string    `json:"record_ids"`
+	MemoryIds     []uuid.UUID `json:"memory_ids"`
 }
 
 func (q *Queries) InsertRelationships(ctx context.Context, arg InsertRelationshipsParams) error {
@@ -44,11 +52,107 @@ func (q *Queries) InsertRelationships(ctx context.Context, arg InsertRelationshi
 		arg.Sources,
 		arg.Relationships,
 		arg.Targets,
+		arg.Confidences,
 		arg.Metadata,
 		arg.Modules,
 		arg.RecordIds,
+		arg.MemoryIds,
 	)
 	return err
+}
+
+const listOwnRelationships = `-- name: ListOwnRelationships :many
+SELECT r.id, r.user_id, r.source, r.relationship, r.target, r.confidence, r.metadata, r.module, r.record_id, r.memory_id, r.created_at
+FROM relationships r
+JOIN (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS source, unnest($3::text[]) AS relationship,
+             unnest($4::text[]) AS target) AS k
+  ON k.user_id = r.user_id AND k.source = r.source AND k.relationship = r.relationship AND k.target = r.target
+WHERE r.module IS NULL AND r.memory_id IS NULL
+ORDER BY r.id FOR UPDATE OF r
+`
+
+type ListOwnRelationshipsParams struct {
+	UserIds       []string `json:"user_ids"`
+	Sources       []string `json:"sources"`
+	Relationships []string `json:"relationships"`
+	Targets       []string `json:"targets"`
+}
+
+type ListOwnRelationshipsRow struct {
+	ID           uuid.UUID  `json:"id"`
+	UserID       string     `json:"user_id"`
+	Source       string     `json:"source"`
+	Relationship string     `json:"relationship"`
+	Target       string     `json:"target"`
+	Confidence   float32    `json:"confidence"`
+	Metadata     []byte     `json:"metadata"`
+	Module       *string    `json:"module"`
+	RecordID     *string    `json:"record_id"`
+	MemoryID     *uuid.UUID `json:"memory_id"`
+	CreatedAt    time.Time  `json:"created_at"`
+}
+
+// ListOwnRelationships reads those of the lines that an agent has drawn before.
+func (q *Queries) ListOwnRelationships(ctx context.Context, arg ListOwnRelationshipsParams) ([]ListOwnRelationshipsRow, error) {
+	rows, err := q.db.Query(ctx, listOwnRelationships,
+		arg.UserIds,
+		arg.Sources,
+		arg.Relationships,
+		arg.Targets,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListOwnRelationshipsRow{}
+	for rows.Next() {
+		var i ListOwnRelationshipsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.Source,
+			&i.Relationship,
+			&i.Target,
+			&i.Confidence,
+			&i.Metadata,
+			&i.Module,
+			&i.RecordID,
+			&i.MemoryID,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listRelationshipIDs = `-- name: ListRelationshipIDs :many
+SELECT id FROM relationships WHERE id = ANY ($1::uuid[])
+`
+
+// ListRelationshipIDs returns which of the ids are lines of the graph, whoever holds them.
+func (q *Queries) ListRelationshipIDs(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listRelationshipIDs, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listRelationshipsOfRecords = `-- name: ListRelationshipsOfRecords :many
@@ -94,6 +198,58 @@ func (q *Queries) ListRelationshipsOfRecords(ctx context.Context, arg ListRelati
 			&i.Confidence,
 			&i.Module,
 			&i.RecordID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockRelationships = `-- name: LockRelationships :many
+SELECT id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id, created_at
+FROM relationships WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED
+`
+
+type LockRelationshipsRow struct {
+	ID           uuid.UUID  `json:"id"`
+	UserID       string     `json:"user_id"`
+	Source       string     `json:"source"`
+	Relationship string     `json:"relationship"`
+	Target       string     `json:"target"`
+	Confidence   float32    `json:"confidence"`
+	Metadata     []byte     `json:"metadata"`
+	Module       *string    `json:"module"`
+	RecordID     *string    `json:"record_id"`
+	MemoryID     *uuid.UUID `json:"memory_id"`
+	CreatedAt    time.Time  `json:"created_at"`
+}
+
+// LockRelationships locks those lines that nobody else holds, in the order of their ids.
+func (q *Queries) LockRelationships(ctx context.Context, ids []uuid.UUID) ([]LockRelationshipsRow, error) {
+	rows, err := q.db.Query(ctx, lockRelationships, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockRelationshipsRow{}
+	for rows.Next() {
+		var i LockRelationshipsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.Source,
+			&i.Relationship,
+			&i.Target,
+			&i.Confidence,
+			&i.Metadata,
+			&i.Module,
+			&i.RecordID,
+			&i.MemoryID,
+			&i.CreatedAt,
 		); err != nil {
 			return nil, err
 		}

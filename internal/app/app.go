@@ -28,6 +28,7 @@ import (
 	"github.com/memrelay/memrelay/internal/inbound"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/outbound"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/process"
@@ -65,6 +66,7 @@ type App struct {
 	river    *pgxpool.Pool
 	jobs     *river.Client[pgx.Tx]
 	counts   *counter.Set
+	writer   *memory.Writer
 	ingester *inbound.Ingester
 	health   *health.Health
 	outside  http.RoundTripper // to the endpoints, past the guard
@@ -94,7 +96,7 @@ func New(ctx context.Context, cfg config.Config, o Options) (*App, error) {
 }
 
 func (a *App) open(ctx context.Context) (err error) {
-	if a.pool, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: workConns, Lookups: true, Name: "work"}); err != nil {
+	if a.pool, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: workConns, Lookups: true, Language: a.cfg.Memory.Language, Name: "work"}); err != nil {
 		return err
 	}
 	if err := postgres.CheckSchema(ctx, a.pool); err != nil {
@@ -121,6 +123,7 @@ func (a *App) build() error {
 	// Workers insert jobs through the client that works them, which is built of
 	// the workers: they get it by way of this value.
 	inserter := &clientInserter{}
+	a.writer = memory.NewWriter(inserter, memory.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}, a.cfg.Memory.Backend, a.o.Now)
 	if err := a.connect(inserter); err != nil {
 		return err
 	}
@@ -176,7 +179,6 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	retry := process.Retry{
 		MaxAttempts: a.cfg.Inbound.MaxRetries, Base: a.cfg.Inbound.RetryDelayBase, GiveUpAfter: a.cfg.Inbound.GiveUpAfter,
 	}
-	sender := process.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}
 	credentials := func(endpoint string) outbound.Credentials {
 		if endpoint != outbound.EnvName {
 			return outbound.Credentials{}
@@ -186,7 +188,7 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	a.outside = a.guard().Transport()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, a.log))
-	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, sender, a.o.Now, a.log))
+	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, a.writer, a.o.Now, a.log))
 	river.AddWorker(workers, process.NewWaker(a.pool, jobs, a.log))
 	a.addZohoWorkers(workers)
 	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
@@ -312,7 +314,7 @@ func (a *App) work(ctx context.Context) error {
 	// River starts to stop when this context ends: running jobs get SoftStopTimeout,
 	// then their contexts end and they go back to the queue.
 	if err := a.jobs.Start(ctx); err != nil {
-		return fmt.Errorf("start working jobs: %w", err)
+		return stopped(ctx, fmt.Errorf("start working jobs: %w", err))
 	}
 	<-a.jobs.Stopped()
 	return nil

@@ -54,8 +54,12 @@ type Config struct {
 	ZohoModules []string `env:"ZOHO_MODULES" envDefault:"Accounts,Contacts,Deals,Tasks,Notes,Activities,Events,Calls,Meetings"`
 	// Zoho is the account that records are read from. Without credentials records
 	// are made of what the webhooks carry.
-	Zoho Zoho `envPrefix:"ZOHO_"`
-	Sync Sync `envPrefix:"SYNC_"`
+	Zoho   Zoho `envPrefix:"ZOHO_"`
+	Sync   Sync `envPrefix:"SYNC_"`
+	Memory Memory
+	// AdminToken may do everything over HTTP; none: there are only the tokens that
+	// `memrelay tokens create` makes.
+	AdminToken string `env:"ADMIN_TOKEN"`
 	// Keys seal what is secret and kept in the database: the first seals, all open.
 	// Any text of at least 16 characters; `memrelay secret` makes one.
 	Keys []string `env:"MEMRELAY_KEY"`
@@ -284,6 +288,10 @@ func (c Config) check() []error {
 	problems = append(problems, c.Outbound.check()...)
 	problems = append(problems, c.Zoho.check()...)
 	problems = append(problems, c.Sync.check()...)
+	problems = append(problems, c.Memory.check()...)
+	if c.AdminToken != "" && len(c.AdminToken) < 16 {
+		bad("ADMIN_TOKEN: want at least 16 characters (`memrelay secret` makes one)")
+	}
 	for _, key := range c.Keys {
 		if len(key) < 16 {
 			bad("MEMRELAY_KEY: want keys of at least 16 characters (`memrelay secret` makes one)")
@@ -316,7 +324,7 @@ func (z Zoho) check() []error {
 		}
 	}
 	for _, v := range []struct{ name, url string }{{"ZOHO_API_URL", z.APIURL}, {"ZOHO_ACCOUNTS_URL", z.AccountsURL}} {
-		if u, err := url.Parse(v.url); v.url != "" && (err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http")) {
+		if v.url != "" && !isWebURL(v.url) {
 			bad("%s: want an http or https URL", v.name)
 		}
 	}
@@ -377,10 +385,8 @@ func (c Inbound) check() []error {
 func (c Outbound) check() []error {
 	var problems []error
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if c.URL != "" {
-		if u, err := url.Parse(c.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			bad("MEM0_WEBHOOK_URL: want an http or https URL")
-		}
+	if c.URL != "" && !isWebURL(c.URL) {
+		bad("MEM0_WEBHOOK_URL: want an http or https URL")
 	}
 	if c.Timeout <= 0 || c.Timeout > LongestTimeout {
 		bad("MEM0_WEBHOOK_TIMEOUT: want more than 0 and at most %s", LongestTimeout)
@@ -397,6 +403,11 @@ func (c Outbound) check() []error {
 		}
 	}
 	return problems
+}
+
+func isWebURL(v string) bool {
+	u, err := url.Parse(v)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // parseDuration reads seconds written bare, one of Go's durations, or "off" as 0.
@@ -484,7 +495,7 @@ func (c Config) unknown(vars map[string]string) []string {
 	}
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		for _, prefix := range []string{"WEBHOOK_", "MEM0_", "ZOHO_", "MEMORY_", "SYNC_"} {
+		for _, prefix := range []string{"WEBHOOK_", "MEM0_", "ZOHO_", "MEMORY_", "COGNEE_", "SYNC_"} {
 			if strings.HasPrefix(name, prefix) && !known[name] {
 				names = append(names, name)
 			}

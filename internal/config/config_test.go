@@ -46,6 +46,10 @@ func TestDefaults(t *testing.T) {
 		ZohoModules: []string{"Accounts", "Contacts", "Deals", "Tasks", "Notes", "Activities", "Events", "Calls", "Meetings"},
 		Zoho:        config.Zoho{DataCenter: "us", Edition: "production"},
 		Sync:        config.Sync{IncrementalEvery: time.Hour, FullAt: "02:00", Timezone: "UTC"},
+		Memory: config.Memory{
+			Backend: "postgres", Ingest: "log", Language: "english", CogneeDataset: "memrelay",
+			Mem0URL: "https://api.mem0.ai", EmbedderModel: "text-embedding-3-small",
+		},
 	}
 	compare := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 	if diff := cmp.Diff(want, read(t), compare); diff != "" {
@@ -72,6 +76,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		"ZOHO_DATA_CENTER=eu", "ZOHO_EDITION=sandbox", "ZOHO_CLIENT_ID=id", "ZOHO_CLIENT_SECRET=hush", "ZOHO_REFRESH_TOKEN=1000.r",
 		"ZOHO_API_URL=http://localhost:1", "ZOHO_ACCOUNTS_URL=https://localhost:2", "ZOHO_FIELDS=Contacts = Last_Name, Email ; Deals=+Shoe_Size;",
 		"SYNC_INCREMENTAL_EVERY=off", "SYNC_FULL_AT=23:59", "SYNC_TIMEZONE=Europe/Berlin", "MEMRELAY_KEY=the-new-key-0123456789, the-old-key-0123456789",
+		"MEMORY_BACKEND=cognee", "MEMORY_INGEST=apply", "MEMORY_LANGUAGE=german", "COGNEE_URL=http://localhost:3", "COGNEE_API_KEY=ck", "COGNEE_DATASET=crm",
+		"MEM0_URL=http://localhost:4", "MEM0_API_KEY=mk", "MEM0_MODE=server",
+		"MEMORY_EMBEDDER_URL=http://localhost:5/v1", "MEMORY_EMBEDDER_API_KEY=ek", "MEMORY_EMBEDDER_MODEL=small", "ADMIN_TOKEN=0123456789abcdef",
 	)
 	want := config.Config{
 		DatabaseURL: "postgres://memrelay:hunter2@db:5432/memrelay",
@@ -101,7 +108,13 @@ func TestEverySettingIsRead(t *testing.T) {
 			},
 		},
 		Sync: config.Sync{IncrementalEvery: 0, FullAt: "23:59", Timezone: "Europe/Berlin"},
-		Keys: []string{"the-new-key-0123456789", "the-old-key-0123456789"},
+		Memory: config.Memory{
+			Backend: "cognee", Ingest: "apply", Language: "german", CogneeURL: "http://localhost:3", CogneeAPIKey: "ck", CogneeDataset: "crm",
+			Mem0URL: "http://localhost:4", Mem0APIKey: "mk", Mem0Mode: "server",
+			EmbedderURL: "http://localhost:5/v1", EmbedderAPIKey: "ek", EmbedderModel: "small",
+		},
+		AdminToken: "0123456789abcdef",
+		Keys:       []string{"the-new-key-0123456789", "the-old-key-0123456789"},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)

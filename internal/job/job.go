@@ -12,6 +12,7 @@ import (
 const (
 	QueueProcess = "process"
 	QueueSync    = "sync"
+	QueueMirror  = "mirror"
 	QueueRelay   = "relay"
 	QueueDeliver = "deliver"
 	QueueUpkeep  = "upkeep"
@@ -57,6 +58,35 @@ func (WakeAccount) Kind() string { return "wake_account" }
 // InsertOpts makes the job one that is never discarded.
 func (WakeAccount) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: QueueProcess, MaxAttempts: unlimited}
+}
+
+// SyncMemory makes the copy of one memory in another memory system what the memory
+// is: the lane of mirror.
+type SyncMemory struct {
+	Backend  string    `json:"backend"`
+	MemoryID uuid.UUID `json:"memory_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (SyncMemory) Kind() string { return "sync_memory" }
+
+// InsertOpts makes the job one that is never discarded.
+func (SyncMemory) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueMirror, MaxAttempts: unlimited}
+}
+
+// Cognify has another memory system work up what was copied to it, as Cognee makes
+// its graph: the lane of a digest.
+type Cognify struct {
+	Backend string `json:"backend"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (Cognify) Kind() string { return "cognify" }
+
+// InsertOpts makes the job one that is never discarded.
+func (Cognify) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueMirror, MaxAttempts: unlimited}
 }
 
 // Relay makes deliveries of the webhooks that wait in the outbox.

@@ -44,9 +44,9 @@ func OperationalEvents() []string { return []string{SyncCompleted, SyncFailed} }
 
 // Snapshot is a memory inside a webhook.
 type Snapshot struct {
-	ID       uuid.UUID         `json:"id"`
-	Content  string            `json:"content"`
-	Metadata map[string]string `json:"metadata"`
+	ID       uuid.UUID      `json:"id"`
+	Content  string         `json:"content"`
+	Metadata map[string]any `json:"metadata"`
 }
 
 // AddedData is the data of memory_added.
@@ -63,6 +63,65 @@ type DeletedData struct {
 type UpdatedData struct {
 	Before Snapshot `json:"before"`
 	After  Snapshot `json:"after"`
+}
+
+// Reference names what was stored.
+type Reference struct {
+	ID uuid.UUID `json:"id"`
+}
+
+// PreferenceData is the data of preference_stored.
+type PreferenceData struct {
+	Preference string    `json:"preference"`
+	Category   string    `json:"category"`
+	Result     Reference `json:"result"` // the memory that it is kept as
+}
+
+// CorrectionData is the data of correction_stored.
+type CorrectionData struct {
+	Original  string    `json:"original"`
+	Corrected string    `json:"corrected"`
+	Context   string    `json:"context"`
+	Result    Reference `json:"result"` // the memory that it is kept as
+}
+
+// SearchedData is the data of memory_searched.
+type SearchedData struct {
+	Query        string     `json:"query"`
+	Limit        int        `json:"limit"`
+	ResultsCount int        `json:"results_count"`
+	Memories     []Snapshot `json:"memories"` // the first three
+}
+
+// BatchData is the data of batch_operation_completed: one for the whole batch.
+type BatchData struct {
+	Operation  string      `json:"operation"` // add
+	ItemsCount int         `json:"items_count"`
+	IDs        []uuid.UUID `json:"ids"`
+}
+
+// GraphBuiltData is the data of graph_built.
+type GraphBuiltData struct {
+	Entities      int `json:"entities"`      // ends of lines there are now
+	Relationships int `json:"relationships"` // lines there are now
+	Added         int `json:"added"`
+	Removed       int `json:"removed"`
+}
+
+// OptimizedData is the data of memory_optimized.
+type OptimizedData struct {
+	Before  int `json:"before"` // memories there were
+	After   int `json:"after"`
+	Removed int `json:"removed"` // expired, or merged into others
+	Merged  int `json:"merged"`
+	Expired int `json:"expired"`
+}
+
+// FailedData is the data of memory_error.
+type FailedData struct {
+	Operation  string `json:"operation"`
+	Error      string `json:"error"`
+	ItemsCount int    `json:"items_count"`
 }
 
 // Envelope is the payload of a webhook; its keys are sent in this order.

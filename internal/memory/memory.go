@@ -17,7 +17,7 @@ type Memory struct {
 	UserID   string
 	Kind     string
 	Content  string
-	Metadata map[string]string
+	Metadata map[string]any // JSON values
 }
 
 // UserOfAccount is the user_id under which what belongs to an account is remembered.
@@ -45,7 +45,7 @@ func FromRecord(r Record) (m Memory, ok bool) {
 		UserID:  UserOfAccount(r.AccountID),
 		Kind:    kindOf(r.Module),
 		Content: title(r) + "\n" + strings.Join(append(lines, r.Summary...), "\n"),
-		Metadata: map[string]string{
+		Metadata: map[string]any{
 			"source": "zoho", "module": r.Module, "record_id": r.ID, "account_id": r.AccountID,
 		},
 	}
@@ -65,7 +65,13 @@ func (m Memory) Checksum() [32]byte {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
 	}
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
-		fmt.Fprintf(sum, "%d:%s%d:%s", len(key), key, len(metadata[key]), metadata[key])
+		value, ok := metadata[key].(string)
+		if !ok {
+			// JSON's maps are sorted, so equal values are equal texts.
+			encoded, _ := json.Marshal(metadata[key])
+			value = "\x00" + string(encoded)
+		}
+		fmt.Fprintf(sum, "%d:%s%d:%s", len(key), key, len(value), value)
 	}
 	return [32]byte(sum.Sum(nil))
 }

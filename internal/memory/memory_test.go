@@ -77,7 +77,7 @@ func TestFromRecord(t *testing.T) {
 			r := Record{Module: tt.module, ID: "1", AccountID: "77", Fields: fields(t, tt.fields), ModifiedTime: "2024-05-06T07:08:09Z"}
 			want := Memory{
 				UserID: "zoho:77", Kind: tt.kind, Content: tt.content,
-				Metadata: map[string]string{
+				Metadata: map[string]any{
 					"source": "zoho", "module": tt.module, "record_id": "1", "account_id": "77", "modified_time": "2024-05-06T07:08:09Z",
 				},
 			}
@@ -95,7 +95,7 @@ func TestFromRecord(t *testing.T) {
 func TestFromRecordSaysNoTimeThatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	got, ok := FromRecord(Record{Module: "Accounts", ID: "1", AccountID: "1", Fields: fields(t, `{"Phone":"5"}`)})
-	want := map[string]string{"source": "zoho", "module": "Accounts", "record_id": "1", "account_id": "1"}
+	want := map[string]any{"source": "zoho", "module": "Accounts", "record_id": "1", "account_id": "1"}
 	if diff := cmp.Diff(want, got.Metadata); !ok || diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
 	}
@@ -153,7 +153,7 @@ func TestTextOfWhatIsNoJSONIsNothing(t *testing.T) {
 
 func TestChecksum(t *testing.T) {
 	t.Parallel()
-	base := Memory{UserID: "zoho:77", Kind: "contact", Content: "Contact\nEmail: a", Metadata: map[string]string{"source": "zoho", "record_id": "1"}}
+	base := Memory{UserID: "zoho:77", Kind: "contact", Content: "Contact\nEmail: a", Metadata: map[string]any{"source": "zoho", "record_id": "1"}}
 	for _, tt := range []struct {
 		name   string
 		change func(*Memory)
@@ -191,7 +191,7 @@ func TestChecksum(t *testing.T) {
 func TestRender(t *testing.T) {
 	t.Parallel()
 	id := uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057")
-	was := Snapshot{ID: id, Content: "a", Metadata: map[string]string{"module": "Deals", "account_id": "77"}}
+	was := Snapshot{ID: id, Content: "a", Metadata: map[string]any{"module": "Deals", "account_id": "77"}}
 	is := Snapshot{ID: id, Content: "b"}
 	const snapshot = `{"id":"01890a5d-ac96-774b-bcce-b302099a8057","content":"a","metadata":{"account_id":"77","module":"Deals"}}`
 	for _, tt := range []struct {

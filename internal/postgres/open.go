@@ -26,6 +26,9 @@ type Options struct {
 	Unlimited bool
 	// Lookups is for a pool whose every statement finds its rows by keys.
 	Lookups bool
+	// Language is the text search configuration that what is written is indexed by;
+	// "": the server's own.
+	Language string
 	// Name is what pg_stat_activity shows, after "memrelay".
 	Name string
 }
@@ -52,6 +55,9 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		params["lock_timeout"] = "5s"
 		params["statement_timeout"] = "10s"
 		params["idle_in_transaction_session_timeout"] = "10s"
+	}
+	if o.Language != "" {
+		params["default_text_search_config"] = o.Language
 	}
 	if o.Lookups {
 		for name, value := range lookups() {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/memory"
 )
 
 // The same events, routed and synced in any order, in any company, and some of
@@ -136,24 +138,24 @@ func (s *station) converged(t *testing.T, want map[recordKey]*record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	remembers := map[recordKey]*remembered{}
+	remembers := map[recordKey]*memory.Row{}
 	for _, row := range memories {
 		m, err := readMemory(row)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.id = uuid.Nil
-		delete(m.memory.Metadata, "modified_time") // when it was last written is no part of it
+		m.ID, m.CreatedAt, m.UpdatedAt = uuid.Nil, time.Time{}, time.Time{}
+		delete(m.Metadata, "modified_time") // when it was last written is no part of it
 		remembers[recordKey{row.Module, row.RecordID}] = m
 	}
-	expects := map[recordKey]*remembered{}
+	expects := map[recordKey]*memory.Row{}
 	for k, r := range want {
 		if m, ok := memoryOf(r, nil); ok {
-			delete(m.memory.Metadata, "modified_time")
+			delete(m.Metadata, "modified_time")
 			expects[k] = m
 		}
 	}
-	if diff := cmp.Diff(expects, remembers, cmp.AllowUnexported(remembered{})); diff != "" {
+	if diff := cmp.Diff(expects, remembers); diff != "" {
 		t.Errorf("memories (-want +got):\n%s", diff)
 	}
 	if n := s.count(t, "memories"); n != int64(len(expects)) {

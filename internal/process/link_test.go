@@ -12,19 +12,19 @@ import (
 
 func TestLineOf(t *testing.T) {
 	t.Parallel()
-	base := memory.Relation{UserID: "zoho:77", Source: "Accounts:77", Relationship: "HAS_CONTACT", Target: "Contacts:1", SourceName: "Acme", TargetName: "Doe"}
+	base := memory.Link{UserID: "zoho:77", Source: "Accounts:77", Relationship: "HAS_CONTACT", Target: "Contacts:1"}
 	for _, tt := range []struct {
 		name   string
-		change func(*memory.Relation)
+		change func(*memory.Link)
 		same   bool
 	}{
-		{"nothing", func(*memory.Relation) {}, true},
-		{"what its ends are called", func(r *memory.Relation) { r.SourceName, r.TargetName = "Bolt", "" }, true},
-		{"the user", func(r *memory.Relation) { r.UserID = "zoho:88" }, false},
-		{"the source", func(r *memory.Relation) { r.Source = "Accounts:88" }, false},
-		{"the relationship", func(r *memory.Relation) { r.Relationship = "HAS_DEAL" }, false},
-		{"the target", func(r *memory.Relation) { r.Target = "Contacts:2" }, false},
-		{"a border between two parts", func(r *memory.Relation) { r.Source, r.Relationship = "Accounts:77H", "AS_CONTACT" }, false},
+		{"nothing", func(*memory.Link) {}, true},
+		{"what its ends are called", func(r *memory.Link) { r.Metadata = map[string]any{"source_name": "Bolt"} }, true},
+		{"the user", func(r *memory.Link) { r.UserID = "zoho:88" }, false},
+		{"the source", func(r *memory.Link) { r.Source = "Accounts:88" }, false},
+		{"the relationship", func(r *memory.Link) { r.Relationship = "HAS_DEAL" }, false},
+		{"the target", func(r *memory.Link) { r.Target = "Contacts:2" }, false},
+		{"a border between two parts", func(r *memory.Link) { r.Source, r.Relationship = "Accounts:77H", "AS_CONTACT" }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -67,13 +67,16 @@ func stationOn(t *testing.T, pool *pgxpool.Pool, source Source) *station {
 		t.Fatal(err)
 	}
 	counts := counter.New(pool, uuid.New(), "test", 0, log)
-	sender := Sender{Source: "memrelay", BotVersion: "1.2.3"}
-	return &station{
+	// One clock for both, which a test may set.
+	var s *station
+	writer := memory.NewWriter(jobs, memory.Sender{Source: "memrelay", BotVersion: "1.2.3"}, "", func() time.Time { return s.syncer.now() })
+	s = &station{
 		pool: pool, jobs: jobs,
 		router: NewRouter(pool, jobs, counts, testRetry(), testDebounce, slog.New(slog.NewTextHandler(t.Output(), nil))),
-		syncer: NewSyncer(pool, jobs, source, counts, testRetry(), sender, time.Now, log),
+		syncer: NewSyncer(pool, jobs, source, counts, testRetry(), writer, time.Now, log),
 		waker:  NewWaker(pool, jobs, log),
 	}
+	return s
 }
 
 // sent is one event as inbound stores it.

@@ -16,13 +16,8 @@ import (
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/memory"
 )
-
-// Sender is what webhooks say of who sends them.
-type Sender struct {
-	Source     string // "memrelay" unless set
-	BotVersion string
-}
 
 // Syncer works SyncAccount jobs: the lane of an account.
 type Syncer struct {
@@ -32,7 +27,7 @@ type Syncer struct {
 	jobs   lane.Inserter
 	counts *counter.Set
 	retry  Retry
-	sender Sender
+	writer *memory.Writer
 	now    func() time.Time
 	newID  func() uuid.UUID
 	log    *slog.Logger
@@ -41,11 +36,11 @@ type Syncer struct {
 }
 
 // NewSyncer makes a Syncer that believes source.
-func NewSyncer(pool *pgxpool.Pool, jobs lane.Inserter, source Source, counts *counter.Set, retry Retry, sender Sender,
+func NewSyncer(pool *pgxpool.Pool, jobs lane.Inserter, source Source, counts *counter.Set, retry Retry, writer *memory.Writer,
 	now func() time.Time, log *slog.Logger,
 ) *Syncer {
 	s := &Syncer{
-		source: source, jobs: jobs, counts: counts, retry: retry, sender: sender, now: now, log: log,
+		source: source, jobs: jobs, counts: counts, retry: retry, writer: writer, now: now, log: log,
 		newID: func() uuid.UUID { return uuid.Must(uuid.NewV7()) },
 	}
 	s.reads, _ = source.(*Reads)

@@ -27,14 +27,13 @@ type syncGroup struct {
 	lanes    map[string]*accountLane
 	received map[int64]time.Time // of the locked events that are still to be processed
 	records  map[recordKey]*record
-	memories map[recordKey]*remembered
-	related  map[recordKey][]related
-	wanted   map[string]bool // the webhooks that somebody receives
+	memories map[recordKey]*memory.Row
+	related  map[recordKey][]memory.Link
 
 	live      []int // units that are neither held nor fenced off
 	touched   map[recordKey]int64
-	changes   []change
-	links     linkChanges
+	changes   []memory.Change
+	links     []memory.LinkChange
 	woken     map[string]bool // accounts that a record came to or left
 	processed []int64
 	waited    time.Duration // from receipt to now, summed over the events processed
@@ -194,9 +193,9 @@ func (g *syncGroup) hold(missing func(synced) bool) {
 	})
 }
 
-// load reads what is remembered of the records, and what anybody wants to be told.
+// load reads what is remembered of the records.
 func (g *syncGroup) load(ctx context.Context, q *db.Queries) error {
-	g.memories, g.wanted = map[recordKey]*remembered{}, map[string]bool{}
+	g.memories = map[recordKey]*memory.Row{}
 	if len(g.records) == 0 {
 		return nil
 	}
@@ -212,17 +211,7 @@ func (g *syncGroup) load(ctx context.Context, q *db.Queries) error {
 		}
 		g.memories[recordKey{row.Module, row.RecordID}] = m
 	}
-	if err := g.loadLinks(ctx, q, modules, ids); err != nil {
-		return err
-	}
-	events, err := q.ListWantedEvents(ctx)
-	if err != nil {
-		return fmt.Errorf("list wanted events: %w", err)
-	}
-	for _, e := range events {
-		g.wanted[e] = true
-	}
-	return nil
+	return g.loadLinks(ctx, q, modules, ids)
 }
 
 // apply folds the units in their order; each sees those before it. What came of
@@ -289,7 +278,7 @@ func readerSees(r *record) [32]byte {
 	if !ok {
 		return [32]byte{}
 	}
-	return m.checksum
+	return m.Checksum()
 }
 
 // closing are the units that end their lane's claim, by account.
@@ -328,16 +317,17 @@ func readRecord(row db.LockRecordsRow) (*record, error) {
 	return r, nil
 }
 
-func readMemory(row db.ListMemoriesOfRecordsRow) (*remembered, error) {
-	m := &remembered{
-		id: row.ID, memory: memory.Memory{UserID: row.UserID, Kind: row.Kind, Content: row.Content},
-		checksum: [32]byte(row.Checksum),
+func readMemory(row db.ListMemoriesOfRecordsRow) (*memory.Row, error) {
+	metadata, err := memory.ReadMetadata(row.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("memory %s: %w", row.ID, err)
+	}
+	m := &memory.Row{
+		ID: row.ID, UserID: row.UserID, Kind: row.Kind, Content: row.Content, Metadata: metadata,
+		Module: row.Module, RecordID: row.RecordID, CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
 	}
 	if row.AccountID != nil {
-		m.accountID = *row.AccountID
-	}
-	if err := json.Unmarshal(row.Metadata, &m.memory.Metadata); err != nil {
-		return nil, fmt.Errorf("read metadata of memory %s: %w", row.ID, err)
+		m.AccountID = *row.AccountID
 	}
 	return m, nil
 }
