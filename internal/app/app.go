@@ -67,6 +67,7 @@ type App struct {
 	jobs     *river.Client[pgx.Tx]
 	counts   *counter.Set
 	writer   *memory.Writer
+	memories *memory.Store
 	ingester *inbound.Ingester
 	health   *health.Health
 	outside  http.RoundTripper // to the endpoints, past the guard
@@ -124,6 +125,7 @@ func (a *App) build() error {
 	// the workers: they get it by way of this value.
 	inserter := &clientInserter{}
 	a.writer = memory.NewWriter(inserter, memory.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}, a.cfg.Memory.Backend, a.o.Now)
+	a.memories = memory.NewStore(a.pool, a.writer)
 	if err := a.connect(inserter); err != nil {
 		return err
 	}
@@ -249,6 +251,7 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { <-gctx.Done(); return nil })
 	err := g.Wait()
 	a.ingester.Wait()
+	a.memories.Wait()
 	stopCounting()
 	<-counted
 	return err

@@ -12,6 +12,7 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/memory"
 )
 
 const (
@@ -73,8 +74,8 @@ func (a *App) sweep(ctx context.Context) {
 
 // Sweep gives a fresh job to every event, lane and outbox row that has none
 // alive, folds the counters of processes that are gone, corrects the backlog's,
-// makes next month's partition, and starts the syncs of Zoho and the upkeep of its
-// channels when their time has come. It returns how many rows it mended. Being
+// makes next month's partition, starts the syncs of Zoho and the upkeep of its
+// channels when their time has come, and deletes what has expired. It returns how many rows it mended. Being
 // late is never a reason to mend: only having no job is. Several nodes may sweep
 // at once; one does, the others find nothing to do.
 func (a *App) Sweep(ctx context.Context) (int, error) {
@@ -99,8 +100,28 @@ func (a *App) Sweep(ctx context.Context) (int, error) {
 	if _, err := a.alone(ctx, pgx.TxOptions{}, a.schedule); err != nil {
 		return mended, err
 	}
-	_, err := a.alone(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, trueUp)
-	return mended, err
+	if _, err := a.alone(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, trueUp); err != nil {
+		return mended, err
+	}
+	return mended, a.forget(ctx)
+}
+
+// forget deletes what is kept for a while: memories whose time is up, which is told,
+// and the answers of Idempotency-Keys.
+func (a *App) forget(ctx context.Context) error {
+	for n := memory.MaxBatch; n == memory.MaxBatch; {
+		var err error
+		if n, err = a.memories.Expire(ctx); err != nil {
+			return fmt.Errorf("delete memories that have expired: %w", err)
+		}
+	}
+	for n := int64(sweepRows); n == sweepRows; {
+		var err error
+		if n, err = db.New(a.pool).DeleteOldIdempotencyKeys(ctx, sweepRows); err != nil {
+			return fmt.Errorf("delete old idempotency keys: %w", err)
+		}
+	}
+	return nil
 }
 
 // alone runs do in a transaction of its own unless another node sweeps.

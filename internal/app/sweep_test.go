@@ -435,3 +435,19 @@ func TestSweepMendsAReadOfAWholeAccount(t *testing.T) {
 		t.Errorf("woken: %v", got)
 	}
 }
+
+// Memories go when their time is up, and keys when nobody repeats a request any more.
+func TestSweepForgets(t *testing.T) {
+	t.Parallel()
+	p := start(t, setup{noWork: true})
+	p.exec(t, `INSERT INTO memories (id, user_id, kind, content, checksum, expires_at)
+		SELECT gen_random_uuid(), 'ada', 'fact', 'x', sha256('x'), now() + (n - 600) * interval '1 hour' FROM generate_series(1, 601) n`)
+	p.exec(t, `INSERT INTO idempotency_keys (actor, key, digest, created_at)
+		SELECT 'token/ada', n::text, sha256('x'), now() - interval '24 hours' + (n - 1200) * interval '1 minute' FROM generate_series(1, 1201) n`)
+	p.sweep(t, 0)
+	left := rows[string](t, p.pool, `SELECT format('%s memories, %s deletions on record, %s keys', (SELECT count(*) FROM memories),
+		(SELECT count(*) FROM memory_history WHERE operation = 'deleted' AND actor = 'expiry'), (SELECT count(*) FROM idempotency_keys))`)
+	if diff := cmp.Diff([]string{"1 memories, 600 deletions on record, 1 keys"}, left); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+}
