@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 		Sync:        config.Sync{IncrementalEvery: time.Hour, FullAt: "02:00", Timezone: "UTC"},
 		Memory: config.Memory{
 			Backend: "postgres", Ingest: "log", Language: "english", CogneeDataset: "memrelay",
-			Mem0URL: "https://api.mem0.ai", EmbedderModel: "text-embedding-3-small",
+			Mem0URL: "https://api.mem0.ai", Mem0Mode: "auto", EmbedderModel: "text-embedding-3-small",
 		},
 	}
 	compare := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })

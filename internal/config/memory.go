@@ -28,8 +28,9 @@ type Memory struct {
 	Mem0URL string `env:"MEM0_URL" envDefault:"https://api.mem0.ai"`
 	// Mem0APIKey lets us in.
 	Mem0APIKey string `env:"MEM0_API_KEY"`
-	// Mem0Mode is platform or server; none: platform at api.mem0.ai, else server.
-	Mem0Mode string `env:"MEM0_MODE"`
+	// Mem0Mode is which of its two forms: platform, server, or auto, which takes
+	// api.mem0.ai for the platform and any other host for a server.
+	Mem0Mode string `env:"MEM0_MODE" envDefault:"auto"`
 
 	// EmbedderURL is of an API as OpenAI's, up to and without /embeddings; with it
 	// what a search finds is put in order by meaning, too.
@@ -62,8 +63,8 @@ func (m Memory) check() []error {
 	if !regexp.MustCompile(`^[a-z_]{1,63}$`).MatchString(m.Language) {
 		bad("MEMORY_LANGUAGE: want the name of a text search configuration, as english, german or simple")
 	}
-	if m.Mem0Mode != "" && m.Mem0Mode != "platform" && m.Mem0Mode != "server" {
-		problems = append(problems, errors.New("MEM0_MODE: want platform or server"))
+	if m.Mem0Mode != "auto" && m.Mem0Mode != "platform" && m.Mem0Mode != "server" {
+		problems = append(problems, errors.New("MEM0_MODE: want auto, platform or server"))
 	}
 	for _, v := range []struct{ name, url string }{
 		{"COGNEE_URL", m.CogneeURL}, {"MEM0_URL", m.Mem0URL}, {"MEMORY_EMBEDDER_URL", m.EmbedderURL},
