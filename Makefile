@@ -64,6 +64,10 @@ bench: ## measure the door and the walk beside Postgres itself, for a minute
 bench-sync: ## measure a full and an incremental sync against a Zoho on this machine
 	go run ./internal/bench -syncs -rounds 1
 
+.PHONY: bench-search
+bench-search: ## measure searches among a million memories, for some minutes
+	go run ./internal/bench -search -rounds 1
+
 .PHONY: build
 build: ## build the program into bin/memrelay
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/memrelay ./cmd/memrelay

@@ -66,10 +66,11 @@ func (q *Queries) GetEvent(ctx context.Context, id int64) (Event, error) {
 }
 
 const insertEvents = `-- name: InsertEvents :execrows
-INSERT INTO events (id, source, event_id, digest, module, operation, record_id, user_id, modified_fields, occurred_at, status)
+INSERT INTO events (id, source, event_id, digest, module, operation, record_id, user_id, modified_fields, occurred_at, status, processed_at)
 SELECT n.id, $1, n.event_id, n.digest, n.module, n.operation, n.record_id, n.user_id,
        -- Field names joined by a unit separator: an array of arrays cannot be unnested.
-       coalesce(string_to_array(nullif(n.modified_fields, ''), chr(31)), '{}'), nullif(n.occurred_at, '0001-01-01 00:00:00+00'), n.status
+       coalesce(string_to_array(nullif(n.modified_fields, ''), chr(31)), '{}'), nullif(n.occurred_at, '0001-01-01 00:00:00+00'), n.status,
+       CASE WHEN n.status = 'processed' THEN now() END
 FROM (SELECT unnest($2::bigint[]) AS id, unnest($3::text[]) AS event_id, unnest($4::bytea[]) AS digest,
              unnest($5::text[]) AS module, unnest($6::text[]) AS operation,
              unnest($7::text[]) AS record_id, unnest($8::text[]) AS user_id,
@@ -257,9 +258,9 @@ func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListE
 }
 
 const listEventsToRoute = `-- name: ListEventsToRoute :many
-SELECT e.id, e.module, e.operation, e.record_id, e.modified_fields, b.record, coalesce(r.account_id, '')::text AS known_account
+SELECT e.id, e.source, e.module, e.operation, e.record_id, e.modified_fields, b.record, coalesce(r.account_id, '')::text AS known_account
 FROM events e
-LEFT JOIN event_bodies b ON b.event_id = e.id AND b.received_at = e.received_at
+LEFT JOIN event_bodies b ON b.event_id = e.id AND b.received_at = e.received_at AND e.source <> 'memory'
 LEFT JOIN records r ON r.module = e.module AND r.record_id = e.record_id
 WHERE e.id = ANY ($1::bigint[])
 ORDER BY e.id
@@ -267,6 +268,7 @@ ORDER BY e.id
 
 type ListEventsToRouteRow struct {
 	ID             int64    `json:"id"`
+	Source         string   `json:"source"`
 	Module         string   `json:"module"`
 	Operation      string   `json:"operation"`
 	RecordID       string   `json:"record_id"`
@@ -276,7 +278,8 @@ type ListEventsToRouteRow struct {
 }
 
 // ListEventsToRoute reads events with their record's fields and the account
-// that the record is known to belong to, "" when it is not known.
+// that the record is known to belong to, "" when it is not known. What another
+// memory system sent is about no record: its fields are not read.
 func (q *Queries) ListEventsToRoute(ctx context.Context, ids []int64) ([]ListEventsToRouteRow, error) {
 	rows, err := q.db.Query(ctx, listEventsToRoute, ids)
 	if err != nil {
@@ -288,6 +291,7 @@ func (q *Queries) ListEventsToRoute(ctx context.Context, ids []int64) ([]ListEve
 		var i ListEventsToRouteRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.Source,
 			&i.Module,
 			&i.Operation,
 			&i.RecordID,

@@ -18,7 +18,7 @@ SELECT $1::text, n.memory_id, n.user_id, n.remote_id, nullif(n.checksum, ''), 's
 FROM (SELECT unnest($2::uuid[]) AS memory_id, unnest($3::text[]) AS user_id, unnest($4::text[]) AS remote_id,
              unnest($5::bytea[]) AS checksum) AS n
 ORDER BY n.memory_id
-ON CONFLICT (backend, memory_id) DO UPDATE SET remote_id = excluded.remote_id, checksum = excluded.checksum
+ON CONFLICT (memory_id, backend) DO UPDATE SET remote_id = excluded.remote_id, checksum = excluded.checksum
 WHERE mirrors.remote_id IS NULL AND mirrors.adding_since IS NULL
 `
 
@@ -112,6 +112,7 @@ SELECT m.id, m.user_id,
 FROM memories_to_copy m
 LEFT JOIN mirrors r ON r.backend = $1 AND r.memory_id = m.id
 WHERE m.id > $2::uuid AND ($3::text = '' OR m.user_id = $3::text)
+  AND m.origin IS DISTINCT FROM $1 -- it has what it told us of
 ORDER BY m.id
 LIMIT $4
 `
@@ -377,7 +378,7 @@ func (q *Queries) ListForsakenMirrors(ctx context.Context, arg ListForsakenMirro
 }
 
 const listMemoriesToCopy = `-- name: ListMemoriesToCopy :many
-SELECT id, user_id, kind, content, metadata, expires_at, checksum FROM memories_to_copy WHERE id = ANY ($1::uuid[])
+SELECT id, user_id, kind, content, metadata, origin, expires_at, checksum FROM memories_to_copy WHERE id = ANY ($1::uuid[])
 `
 
 // ListMemoriesToCopy reads memories as they are to be copied; those that are gone
@@ -397,6 +398,7 @@ func (q *Queries) ListMemoriesToCopy(ctx context.Context, ids []uuid.UUID) ([]Me
 			&i.Kind,
 			&i.Content,
 			&i.Metadata,
+			&i.Origin,
 			&i.ExpiresAt,
 			&i.Checksum,
 		); err != nil {
@@ -637,6 +639,22 @@ func (q *Queries) LockOrphanedMirrors(ctx context.Context, arg LockOrphanedMirro
 	return items, nil
 }
 
+const lookFirst = `-- name: LookFirst :exec
+UPDATE mirrors SET adding_since = now()
+WHERE backend = $1 AND memory_id = ANY ($2::uuid[]) AND remote_id IS NULL AND adding_since IS NULL
+`
+
+type LookFirstParams struct {
+	Backend   string      `json:"backend"`
+	MemoryIds []uuid.UUID `json:"memory_ids"`
+}
+
+// LookFirst has whoever makes these copies look for one first.
+func (q *Queries) LookFirst(ctx context.Context, arg LookFirstParams) error {
+	_, err := q.db.Exec(ctx, lookFirst, arg.Backend, arg.MemoryIds)
+	return err
+}
+
 const lookUpCopies = `-- name: LookUpCopies :many
 SELECT n.id::uuid AS id, (m.id IS NOT NULL)::boolean AS there, coalesce(m.user_id, r.user_id, '')::text AS user_id,
        m.checksum AS wanted_checksum, (r.memory_id IS NOT NULL)::boolean AS has_lane, r.remote_id, r.checksum,
@@ -737,8 +755,9 @@ func (q *Queries) SetMirrorJobs(ctx context.Context, arg SetMirrorJobsParams) er
 
 const takeMirrors = `-- name: TakeMirrors :exec
 UPDATE mirrors m
-SET due_at = NULL, adding_since = CASE WHEN n.adding THEN coalesce(m.adding_since, now()) ELSE m.adding_since END
-FROM (SELECT unnest($2::uuid[]) AS memory_id, unnest($3::boolean[]) AS adding) AS n
+SET due_at = NULL, adding_since = CASE WHEN n.adding THEN coalesce(m.adding_since, now()) ELSE m.adding_since END,
+    checksum = CASE WHEN n.changing THEN NULL ELSE m.checksum END
+FROM (SELECT unnest($2::uuid[]) AS memory_id, unnest($3::boolean[]) AS adding, unnest($4::boolean[]) AS changing) AS n
 WHERE m.backend = $1 AND m.memory_id = n.memory_id
 `
 
@@ -746,12 +765,19 @@ type TakeMirrorsParams struct {
 	Backend   string      `json:"backend"`
 	MemoryIds []uuid.UUID `json:"memory_ids"`
 	Adding    []bool      `json:"adding"`
+	Changing  []bool      `json:"changing"`
 }
 
 // TakeMirrors clears what is due, and writes down which copies are about to be
-// made: when the answer is lost, this is all that is known of them.
+// made, and of which it is not known from now on what they hold: when the answer is
+// lost, this is all that is known of them.
 func (q *Queries) TakeMirrors(ctx context.Context, arg TakeMirrorsParams) error {
-	_, err := q.db.Exec(ctx, takeMirrors, arg.Backend, arg.MemoryIds, arg.Adding)
+	_, err := q.db.Exec(ctx, takeMirrors,
+		arg.Backend,
+		arg.MemoryIds,
+		arg.Adding,
+		arg.Changing,
+	)
 	return err
 }
 
@@ -760,7 +786,7 @@ INSERT INTO mirrors (backend, memory_id, user_id, wanted, due_at, waiting_since)
 SELECT $1::text, n.memory_id, n.user_id, 1, now(), now()
 FROM (SELECT unnest($2::uuid[]) AS memory_id, unnest($3::text[]) AS user_id) AS n
 ORDER BY n.memory_id
-ON CONFLICT (backend, memory_id) DO UPDATE
+ON CONFLICT (memory_id, backend) DO UPDATE
 SET wanted = mirrors.wanted + 1, due_at = least(mirrors.due_at, now()), failures = 0, failing_since = NULL, status = 'pending',
     waiting_since = coalesce(mirrors.waiting_since, now())
 RETURNING memory_id, job_id, due_at::timestamptz AS due_at, now()::timestamptz AS now

@@ -145,8 +145,28 @@ type MemoriesToCopy struct {
 	Kind      string     `json:"kind"`
 	Content   string     `json:"content"`
 	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
 	ExpiresAt *time.Time `json:"expires_at"`
 	Checksum  []byte     `json:"checksum"`
+}
+
+type MemoryRun struct {
+	ID         uuid.UUID  `json:"id"`
+	Kind       string     `json:"kind"`
+	UserID     string     `json:"user_id"`
+	DryRun     bool       `json:"dry_run"`
+	State      string     `json:"state"`
+	Actor      string     `json:"actor"`
+	RequestID  string     `json:"request_id"`
+	JobID      *int64     `json:"job_id"`
+	Phase      string     `json:"phase"`
+	Checkpoint []byte     `json:"checkpoint"`
+	Progress   []byte     `json:"progress"`
+	Failures   int32      `json:"failures"`
+	LastError  string     `json:"last_error"`
+	CreatedAt  time.Time  `json:"created_at"`
+	UpdatedAt  time.Time  `json:"updated_at"`
+	EndedAt    *time.Time `json:"ended_at"`
 }
 
 type Sync struct {
@@ -190,4 +210,12 @@ type SyncPart struct {
 	Gone      int64     `json:"gone"`
 	Missed    int64     `json:"missed"`
 	LastError string    `json:"last_error"`
+}
+
+type ToldMemory struct {
+	Origin   string     `json:"origin"`
+	OriginID string     `json:"origin_id"`
+	ToldAt   *time.Time `json:"told_at"`
+	EventID  string     `json:"event_id"`
+	State    string     `json:"state"`
 }

@@ -391,7 +391,7 @@ FROM (
         LIMIT $8
     ) AS n
 ) AS f
-WHERE f.likeness >= 0.5
+WHERE f.likeness >= $9::float8
 ORDER BY f.likeness DESC, f.updated_at DESC, f.id
 LIMIT 100
 `
@@ -405,6 +405,7 @@ type ScanMemoriesParams struct {
 	Until    *time.Time `json:"until"`
 	Now      time.Time  `json:"now"`
 	MaxRows  int32      `json:"max_rows"`
+	Least    float64    `json:"least"`
 }
 
 type ScanMemoriesRow struct {
@@ -414,7 +415,7 @@ type ScanMemoriesRow struct {
 }
 
 // ScanMemories reads a user's newest memories for a text as it stands, or for one
-// that looks like it: what no word finds.
+// that looks like it, from a likeness of least on: what no word finds.
 func (q *Queries) ScanMemories(ctx context.Context, arg ScanMemoriesParams) ([]ScanMemoriesRow, error) {
 	rows, err := q.db.Query(ctx, scanMemories,
 		arg.Text,
@@ -425,6 +426,7 @@ func (q *Queries) ScanMemories(ctx context.Context, arg ScanMemoriesParams) ([]S
 		arg.Until,
 		arg.Now,
 		arg.MaxRows,
+		arg.Least,
 	)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
--- Who may use the API.
+-- Who may use the API, and what it asks for.
 
 -- +goose Up
 
@@ -6,6 +6,7 @@
 -- when it is made; its SHA-256 is kept.
 CREATE TABLE api_tokens (
     id           uuid        PRIMARY KEY,
+    -- As the audit and the history of memories name it: "token/<name>".
     name         text        NOT NULL,
     hash         bytea       NOT NULL UNIQUE CHECK (length(hash) = 32),
     -- What it may do: memory (the memory API), admin:read, admin:write.
@@ -21,5 +22,9 @@ CREATE TABLE api_tokens (
 
 CREATE UNIQUE INDEX api_tokens_name_key ON api_tokens (name) WHERE revoked_at IS NULL;
 
+-- What happened to an account lately, newest first: a part of what is told of it.
+CREATE INDEX events_account_idx ON events (account_id, id DESC) WHERE account_id IS NOT NULL;
+
 -- +goose Down
+DROP INDEX events_account_idx;
 DROP TABLE api_tokens;

@@ -5,7 +5,7 @@
 -- memories_to_copy are the memories as they are copied: those that have not
 -- expired. Two of equal checksum read the same and expire at the same time.
 CREATE VIEW memories_to_copy AS
-SELECT id, user_id, kind, content, metadata, expires_at,
+SELECT id, user_id, kind, content, metadata, origin, expires_at,
        (CASE WHEN expires_at IS NULL THEN checksum
              ELSE sha256(checksum || convert_to(extract(epoch FROM expires_at)::text, 'UTF8')) END)::bytea AS checksum
 FROM memories
@@ -42,7 +42,8 @@ CREATE TABLE mirrors (
     waiting_since timestamptz,
     synced_at     timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (backend, memory_id)
+    -- The id first: a backend has very many rows, a memory one or two.
+    PRIMARY KEY (memory_id, backend)
 );
 
 -- Lanes that are not done, for the sweeper and for the status: few while all is well.

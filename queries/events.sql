@@ -38,10 +38,11 @@ CROSS JOIN LATERAL (
 -- InsertEvents stores events in the order of their key, so that two groups with
 -- the same ids wait for each other instead of deadlocking. An event whose key
 -- is there already is left out: the count tells.
-INSERT INTO events (id, source, event_id, digest, module, operation, record_id, user_id, modified_fields, occurred_at, status)
+INSERT INTO events (id, source, event_id, digest, module, operation, record_id, user_id, modified_fields, occurred_at, status, processed_at)
 SELECT n.id, @source, n.event_id, n.digest, n.module, n.operation, n.record_id, n.user_id,
        -- Field names joined by a unit separator: an array of arrays cannot be unnested.
-       coalesce(string_to_array(nullif(n.modified_fields, ''), chr(31)), '{}'), nullif(n.occurred_at, '0001-01-01 00:00:00+00'), n.status
+       coalesce(string_to_array(nullif(n.modified_fields, ''), chr(31)), '{}'), nullif(n.occurred_at, '0001-01-01 00:00:00+00'), n.status,
+       CASE WHEN n.status = 'processed' THEN now() END
 FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@event_ids::text[]) AS event_id, unnest(@digests::bytea[]) AS digest,
              unnest(@modules::text[]) AS module, unnest(@operations::text[]) AS operation,
              unnest(@record_ids::text[]) AS record_id, unnest(@user_ids::text[]) AS user_id,
@@ -52,10 +53,11 @@ ON CONFLICT ON CONSTRAINT events_source_event_id_key DO NOTHING;
 
 -- name: ListEventsToRoute :many
 -- ListEventsToRoute reads events with their record's fields and the account
--- that the record is known to belong to, "" when it is not known.
-SELECT e.id, e.module, e.operation, e.record_id, e.modified_fields, b.record, coalesce(r.account_id, '')::text AS known_account
+-- that the record is known to belong to, "" when it is not known. What another
+-- memory system sent is about no record: its fields are not read.
+SELECT e.id, e.source, e.module, e.operation, e.record_id, e.modified_fields, b.record, coalesce(r.account_id, '')::text AS known_account
 FROM events e
-LEFT JOIN event_bodies b ON b.event_id = e.id AND b.received_at = e.received_at
+LEFT JOIN event_bodies b ON b.event_id = e.id AND b.received_at = e.received_at AND e.source <> 'memory'
 LEFT JOIN records r ON r.module = e.module AND r.record_id = e.record_id
 WHERE e.id = ANY (@ids::bigint[])
 ORDER BY e.id;

@@ -5,7 +5,7 @@ INSERT INTO mirrors (backend, memory_id, user_id, wanted, due_at, waiting_since)
 SELECT @backend::text, n.memory_id, n.user_id, 1, now(), now()
 FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@user_ids::text[]) AS user_id) AS n
 ORDER BY n.memory_id
-ON CONFLICT (backend, memory_id) DO UPDATE
+ON CONFLICT (memory_id, backend) DO UPDATE
 SET wanted = mirrors.wanted + 1, due_at = least(mirrors.due_at, now()), failures = 0, failing_since = NULL, status = 'pending',
     waiting_since = coalesce(mirrors.waiting_since, now())
 RETURNING memory_id, job_id, due_at::timestamptz AS due_at, now()::timestamptz AS now;
@@ -28,14 +28,16 @@ SELECT memory_id FROM mirrors WHERE backend = @backend AND memory_id = ANY (@mem
 -- name: ListMemoriesToCopy :many
 -- ListMemoriesToCopy reads memories as they are to be copied; those that are gone
 -- or have expired are left out.
-SELECT id, user_id, kind, content, metadata, expires_at, checksum FROM memories_to_copy WHERE id = ANY (@ids::uuid[]);
+SELECT id, user_id, kind, content, metadata, origin, expires_at, checksum FROM memories_to_copy WHERE id = ANY (@ids::uuid[]);
 
 -- name: TakeMirrors :exec
 -- TakeMirrors clears what is due, and writes down which copies are about to be
--- made: when the answer is lost, this is all that is known of them.
+-- made, and of which it is not known from now on what they hold: when the answer is
+-- lost, this is all that is known of them.
 UPDATE mirrors m
-SET due_at = NULL, adding_since = CASE WHEN n.adding THEN coalesce(m.adding_since, now()) ELSE m.adding_since END
-FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@adding::boolean[]) AS adding) AS n
+SET due_at = NULL, adding_since = CASE WHEN n.adding THEN coalesce(m.adding_since, now()) ELSE m.adding_since END,
+    checksum = CASE WHEN n.changing THEN NULL ELSE m.checksum END
+FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@adding::boolean[]) AS adding, unnest(@changing::boolean[]) AS changing) AS n
 WHERE m.backend = @backend AND m.memory_id = n.memory_id;
 
 -- name: CloseMirrors :exec
@@ -102,6 +104,7 @@ SELECT m.id, m.user_id,
 FROM memories_to_copy m
 LEFT JOIN mirrors r ON r.backend = @backend AND r.memory_id = m.id
 WHERE m.id > @after::uuid AND (@user_id::text = '' OR m.user_id = @user_id::text)
+  AND m.origin IS DISTINCT FROM @backend -- it has what it told us of
 ORDER BY m.id
 LIMIT @max_rows;
 
@@ -131,7 +134,7 @@ SELECT @backend::text, n.memory_id, n.user_id, n.remote_id, nullif(n.checksum, '
 FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@user_ids::text[]) AS user_id, unnest(@remote_ids::text[]) AS remote_id,
              unnest(@checksums::bytea[]) AS checksum) AS n
 ORDER BY n.memory_id
-ON CONFLICT (backend, memory_id) DO UPDATE SET remote_id = excluded.remote_id, checksum = excluded.checksum
+ON CONFLICT (memory_id, backend) DO UPDATE SET remote_id = excluded.remote_id, checksum = excluded.checksum
 WHERE mirrors.remote_id IS NULL AND mirrors.adding_since IS NULL;
 
 -- name: DoubtCopies :exec
@@ -163,3 +166,8 @@ WHERE user_id > @after::text ORDER BY user_id LIMIT @max_rows;
 
 -- name: DatabaseTime :one
 SELECT clock_timestamp()::timestamptz;
+
+-- name: LookFirst :exec
+-- LookFirst has whoever makes these copies look for one first.
+UPDATE mirrors SET adding_since = now()
+WHERE backend = @backend AND memory_id = ANY (@memory_ids::uuid[]) AND remote_id IS NULL AND adding_since IS NULL;

@@ -61,7 +61,7 @@ LIMIT 500;
 
 -- name: ScanMemories :many
 -- ScanMemories reads a user's newest memories for a text as it stands, or for one
--- that looks like it: what no word finds.
+-- that looks like it, from a likeness of least on: what no word finds.
 SELECT f.id, f.updated_at, f.likeness::float8 AS likeness
 FROM (
     SELECT n.id, n.updated_at,
@@ -79,7 +79,7 @@ FROM (
         LIMIT @max_rows
     ) AS n
 ) AS f
-WHERE f.likeness >= 0.5
+WHERE f.likeness >= @least::float8
 ORDER BY f.likeness DESC, f.updated_at DESC, f.id
 LIMIT 100;
 

@@ -85,6 +85,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		"help":                                 {args: "--help", code: exitDone, says: "Send a signed test webhook."},
 		"help of a command":                    {args: "events --help", code: exitDone, says: "events replay <id>"},
+		"mcp of nobody":                        {args: "mcp", code: exitUsage, says: "missing flags: --user=USER or --all-users"},
 		"nothing":                              {args: "", code: exitUsage, says: `memrelay: expected one of "dev", "serve"`},
 		"a command that is not there":          {args: "fly", code: exitUsage, says: "memrelay: unexpected argument fly"},
 		"half a command":                       {args: "events", code: exitUsage, says: `memrelay: expected one of "list"`},

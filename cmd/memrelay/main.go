@@ -45,6 +45,9 @@ type commands struct {
 	Dead     deadCommand     `cmd:"" help:"Decide about what used up its attempts."`
 	Channels channelsCommand `cmd:"" help:"Have Zoho tell of changes: its notification channels."`
 	Sync     syncCommand     `cmd:"" help:"Hold what Zoho has against what is known."`
+	Tokens   tokensCommand   `cmd:"" help:"Say who may use the API."`
+	Memory   memoryCommand   `cmd:"" help:"Look after the copies of the memory elsewhere."`
+	MCP      mcpCommand      `cmd:"" name:"mcp" help:"Let an agent use the memory as MCP tools, over stdin and stdout."`
 	Send     sendCommand     `cmd:"" help:"Send a signed test webhook."`
 	Zoho     zohoCommand     `cmd:"" help:"Connect with Zoho CRM, and look how that stands."`
 	Secret   secretCommand   `cmd:"" help:"Print a fresh secret."`

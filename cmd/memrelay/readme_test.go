@@ -117,7 +117,7 @@ func runBlock(t *testing.T, block string) {
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", "curl() { command curl -sS --fail-with-body \"$@\"; }\n"+block)
-	cmd.Env = append(os.Environ(), "WEBHOOK_SECRET=the-secret-of-the-readme", "NO_PROXY=*")
+	cmd.Env = append(os.Environ(), "WEBHOOK_SECRET=the-secret-of-the-readme", "TOKEN=the-token-of-the-readme", "NO_PROXY=*")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s\n%s", err, block, out)
 	}
@@ -235,7 +235,7 @@ func TestLinksLeadToFiles(t *testing.T) {
 
 func newProgram(t *testing.T) *app.App {
 	t.Helper()
-	cfg, _, err := config.FromEnv([]string{"DATABASE_URL=" + dbtest.URL(t), "WEBHOOK_SECRET=the-secret-of-the-readme"})
+	cfg, _, err := config.FromEnv([]string{"DATABASE_URL=" + dbtest.URL(t), "WEBHOOK_SECRET=the-secret-of-the-readme", "ADMIN_TOKEN=the-token-of-the-readme"})
 	if err != nil {
 		t.Fatal(err)
 	}

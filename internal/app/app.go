@@ -29,6 +29,7 @@ import (
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
 	"github.com/memrelay/memrelay/internal/memory"
+	"github.com/memrelay/memrelay/internal/mirror"
 	"github.com/memrelay/memrelay/internal/outbound"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/process"
@@ -54,6 +55,8 @@ const (
 	workConns = 24
 	// riverConns are River's own: a fetch per queue, completion, maintenance and leading.
 	riverConns = 10
+	// searchConns bound how many searches and looks at the graph run at one time.
+	searchConns = 8
 )
 
 // App is the program.
@@ -64,13 +67,18 @@ type App struct {
 	log      *slog.Logger
 	pool     *pgxpool.Pool
 	river    *pgxpool.Pool
+	search   *pgxpool.Pool
 	jobs     *river.Client[pgx.Tx]
 	counts   *counter.Set
 	writer   *memory.Writer
 	memories *memory.Store
+	applier  *process.Applier
 	ingester *inbound.Ingester
 	health   *health.Health
 	outside  http.RoundTripper // to the endpoints, past the guard
+	agents   agents
+	remote   *Remote        // the memory system that follows; nil: none does
+	mirror   *mirror.Mirror // nil: none follows
 
 	// What needs Zoho; nil when it is not connected.
 	zoho       *zoho.Client
@@ -104,7 +112,12 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	// River's maintenance may rightly take longer than any statement of ours.
-	a.river, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: riverConns, Name: "river", Unlimited: true})
+	if a.river, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Log: a.log, MaxConns: riverConns, Name: "river", Unlimited: true}); err != nil {
+		return err
+	}
+	a.search, err = postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{
+		Log: a.log, MaxConns: searchConns, Searches: true, Language: a.cfg.Memory.Language, Name: "search",
+	})
 	return err
 }
 
@@ -116,7 +129,7 @@ func (a *App) build() error {
 	}
 	slots := 0
 	if a.o.Work {
-		for _, q := range queues() {
+		for _, q := range a.queues() {
 			slots += q.MaxWorkers
 		}
 	}
@@ -124,8 +137,16 @@ func (a *App) build() error {
 	// Workers insert jobs through the client that works them, which is built of
 	// the workers: they get it by way of this value.
 	inserter := &clientInserter{}
-	a.writer = memory.NewWriter(inserter, memory.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}, a.cfg.Memory.Backend, a.o.Now)
+	a.writer = memory.NewWriter(inserter, a.sender(), a.cfg.Memory.Backend, a.o.Now)
 	a.memories = memory.NewStore(a.pool, a.writer)
+	a.applier = process.NewApplier(a.pool, a.writer, a.counts, a.log)
+	a.outside = a.guard().Transport()
+	if err := a.buildMirror(inserter); err != nil {
+		return err
+	}
+	if err := a.buildAgents(inserter); err != nil {
+		return err
+	}
 	if err := a.connect(inserter); err != nil {
 		return err
 	}
@@ -143,7 +164,7 @@ func (a *App) build() error {
 		ReindexerTimeout: 10 * time.Minute,
 	}
 	if a.o.Work {
-		riverConfig.Queues = queues()
+		riverConfig.Queues = a.queues()
 		riverConfig.Workers = a.workers(inserter)
 	}
 	if a.jobs, err = river.NewClient(riverpgxv5.New(a.river), riverConfig); err != nil {
@@ -151,14 +172,14 @@ func (a *App) build() error {
 	}
 	inserter.client = a.jobs
 	a.ingester = inbound.NewIngester(a.pool, a.jobs, a.counts, a.cfg.ZohoModules, group.Options{})
-	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns)
+	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns, a.mirrorConcerns)
 	return nil
 }
 
 // queues are how many jobs of a kind a node works at one time, and how soon one
 // is picked up: at most MaxWorkers each FetchCooldown. With 5 ms and 50 ms half
 // of the jobs wait less than 4 ms; River's defaults cost 50 ms.
-func queues() map[string]river.QueueConfig {
+func (a *App) queues() map[string]river.QueueConfig {
 	q := func(workers int) river.QueueConfig {
 		return river.QueueConfig{MaxWorkers: workers, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 50 * time.Millisecond}
 	}
@@ -170,6 +191,10 @@ func queues() map[string]river.QueueConfig {
 		job.QueueRelay: q(2),
 		// A slow endpoint holds its slot for as long as its slowest answer.
 		job.QueueDeliver: q(100),
+		// Calls of the memory system that follows, at one time.
+		job.QueueMirror: q(a.cfg.Inbound.NumWorkers),
+		// Work on all of what a user's memory holds; it keeps one connection busy.
+		job.QueueMemory: {MaxWorkers: 2, FetchPollInterval: time.Second},
 		// At most two syncs of Zoho, and its channels: what starts them looks once a minute.
 		job.QueueUpkeep: {MaxWorkers: 3, FetchPollInterval: time.Second},
 	}
@@ -185,14 +210,19 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 		if endpoint != outbound.EnvName {
 			return outbound.Credentials{}
 		}
-		return outbound.Credentials{Token: a.cfg.Outbound.Token, Secret: a.cfg.Outbound.Secret}
+		return a.credentials()
 	}
-	a.outside = a.guard().Transport()
 	workers := river.NewWorkers()
-	river.AddWorker(workers, process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, a.log))
+	router := process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, a.log)
+	if a.cfg.Memory.Ingest == "apply" {
+		router.Apply(a.applier)
+	}
+	river.AddWorker(workers, router)
 	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, a.writer, a.o.Now, a.log))
 	river.AddWorker(workers, process.NewWaker(a.pool, jobs, a.log))
 	a.addZohoWorkers(workers)
+	mirror.AddWorkers(workers, a.mirror)
+	river.AddWorker(workers, memory.NewRunner(a.pool, jobs, a.writer, a.o.Now, a.log))
 	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
 	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.outside, a.o.Version, credentials,
 		a.cfg.Outbound.Timeout, a.o.Now, a.log))
@@ -211,6 +241,12 @@ func (a *App) Close() {
 	}
 	if a.zoho != nil {
 		a.zoho.CloseIdleConnections()
+	}
+	if a.remote != nil {
+		a.remote.CloseIdleConnections()
+	}
+	if a.search != nil {
+		a.search.Close()
 	}
 	if a.river != nil {
 		a.river.Close()
@@ -252,6 +288,7 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	err := g.Wait()
 	a.ingester.Wait()
 	a.memories.Wait()
+	a.agents.access.Wait()
 	stopCounting()
 	<-counted
 	return err
@@ -275,6 +312,14 @@ func closeListener(ln net.Listener) error {
 func (a *App) endpoint() outbound.Endpoint {
 	o := a.cfg.Outbound
 	return outbound.Endpoint{URL: o.URL, Events: o.Events, Timeout: o.Timeout, MaxAttempts: o.RetryCount, RetryDelay: o.RetryDelay}
+}
+
+func (a *App) credentials() outbound.Credentials {
+	return outbound.Credentials{Token: a.cfg.Outbound.Token, Secret: a.cfg.Outbound.Secret}
+}
+
+func (a *App) sender() memory.Sender {
+	return memory.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}
 }
 
 // warnOfEndpoint says at the start what every delivery would say later.

@@ -13,6 +13,13 @@ import (
 
 const module = "github.com/memrelay/memrelay/"
 
+// stations are what data passes through, in the order of the walk, and what people
+// and agents talk to.
+var stations = []string{
+	"internal/inbound", "internal/process", "internal/mirror", "internal/outbound", "internal/channel", "internal/reconcile",
+	"internal/admin", "internal/api", "internal/mcp",
+}
+
 // importRules say who may import whom. Packages of ours are written without the
 // module's name; one that ends in "/..." stands for everything below it, too.
 var importRules = []struct {
@@ -30,6 +37,19 @@ var importRules = []struct {
 		of:  []string{"internal/zoho", "internal/zoho/zohotest"}, not: []string{"..."},
 	},
 	{
+		why: "the memory knows none of the systems that follow it",
+		of:  []string{"internal/memory"}, not: []string{"internal/memory/..."},
+	},
+	{
+		why: "a Cognee and a mem0 for tests know nothing of the clients they test",
+		of:  []string{"internal/memory/cognee/cogneetest", "internal/memory/mem0/mem0test"},
+		not: []string{"internal/memory", "internal/memory/cognee", "internal/memory/mem0", "internal/memory/exchange", "db"},
+	},
+	{
+		why: "a breaker does not know what it stands before",
+		of:  []string{"internal/breaker"}, not: []string{"internal/zoho", "internal/memory/...", "internal/memory"},
+	},
+	{
 		why: "what seals secrets is the floor, too",
 		of:  []string{"internal/seal"}, not: []string{"..."},
 	},
@@ -39,15 +59,14 @@ var importRules = []struct {
 	},
 	{
 		why: "stations meet in rows and jobs, never in calls",
-		of:  []string{"internal/inbound", "internal/process", "internal/outbound", "internal/channel", "internal/reconcile", "internal/admin"},
-		not: []string{"internal/inbound", "internal/process", "internal/outbound", "internal/channel", "internal/reconcile", "internal/admin"},
+		of:  stations,
+		not: stations,
 	},
 	{
 		why: "imports go down only: a station is built by app, from settings that app hands it",
-		of: []string{
-			"internal/inbound", "internal/process", "internal/outbound", "internal/channel", "internal/reconcile", "internal/admin",
-			"internal/memory", "internal/connection", "internal/lane", "internal/counter", "internal/health", "internal/postgres", "migrations",
-		},
+		of: append([]string{
+			"internal/memory", "internal/memory/...", "internal/access", "internal/catalogue", "internal/breaker", "internal/connection", "internal/lane", "internal/counter", "internal/health", "internal/postgres", "migrations",
+		}, stations...),
 		not: []string{"internal/app", "internal/config", "internal/telemetry", "cmd/..."},
 	},
 	{

@@ -28,6 +28,8 @@ func (a *App) Handler() http.Handler {
 		}))
 	}
 
+	a.agentRoutes(r)
+
 	// Monitors; no token.
 	r.Method(http.MethodGet, "/livez", respond.Handler(a.health.Live))
 	r.Method(http.MethodGet, "/readyz", respond.Handler(a.health.Ready))

@@ -25,6 +25,9 @@ const (
 	// ten is gone, or has lost the database, and then its jobs end without effect.
 	rescueEvery = 5 * time.Second
 	goneAfter   = 10 * time.Second
+	// toldKept is how long it is known of a memory that another system deleted: for as
+	// long as something said of it before may still come.
+	toldKept = 90 * 24 * time.Hour
 )
 
 // rescue gives back what processes that crashed had in hand, until ctx ends.
@@ -81,7 +84,7 @@ func (a *App) sweep(ctx context.Context) {
 func (a *App) Sweep(ctx context.Context) (int, error) {
 	mended := 0
 	for _, mend := range []func(context.Context, pgx.Tx) (int, error){
-		a.mendEvents, a.mendAccounts, a.mendOutbox, a.mendEndpoints,
+		a.mendEvents, a.mendAccounts, a.mendMirrors, a.mendRuns, a.mendOutbox, a.mendEndpoints,
 	} {
 		for {
 			n, err := a.alone(ctx, pgx.TxOptions{}, mend)
@@ -121,7 +124,13 @@ func (a *App) forget(ctx context.Context) error {
 			return fmt.Errorf("delete old idempotency keys: %w", err)
 		}
 	}
-	return nil
+	if _, err := a.applier.Forget(ctx, toldKept); err != nil {
+		return err
+	}
+	_, err := a.alone(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) (int, error) {
+		return a.agents.runs.Forget(ctx, tx, sweepRows)
+	})
+	return err
 }
 
 // alone runs do in a transaction of its own unless another node sweeps.
@@ -210,6 +219,19 @@ func (a *App) mendEndpoints(ctx context.Context, tx pgx.Tx) (int, error) {
 		return 0, err
 	}
 	return len(rows), wrap("wake endpoints", q.WakeEndpoints(ctx, p))
+}
+
+// mendMirrors gives copies a fresh job where a memory system follows: lanes of one
+// that does not follow any more rest.
+func (a *App) mendMirrors(ctx context.Context, tx pgx.Tx) (int, error) {
+	if a.mirror == nil {
+		return 0, nil
+	}
+	return a.mirror.Mend(ctx, tx)
+}
+
+func (a *App) mendRuns(ctx context.Context, tx pgx.Tx) (int, error) {
+	return a.agents.runs.Mend(ctx, tx, sweepRows)
 }
 
 func (a *App) fold(ctx context.Context, tx pgx.Tx) (int, error) {

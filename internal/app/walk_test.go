@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/memrelay/memrelay/internal/app"
+	"github.com/memrelay/memrelay/internal/catalogue/cataloguetest"
 	"github.com/memrelay/memrelay/internal/config"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/memory"
@@ -245,6 +246,7 @@ func (p *program) settled(t *testing.T) {
 		   AND NOT EXISTS (SELECT FROM accounts WHERE due_at IS NOT NULL OR job_id IS NOT NULL OR wanted <> done)
 		   AND NOT EXISTS (SELECT FROM endpoints WHERE due_at IS NOT NULL OR job_id IS NOT NULL OR wanted <> done)
 		   AND NOT EXISTS (SELECT FROM river_job WHERE state <> 'completed')`)
+	cataloguetest.Outbox(t, p.pool)
 	if got := rows[int64](t, p.pool, `SELECT coalesce(sum(value), 0)::bigint FROM counters WHERE name = 'backlog'`)[0]; got != 0 {
 		t.Errorf("the backlog counter is %d with nothing waiting, want 0", got)
 	}

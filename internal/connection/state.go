@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/breaker"
 )
 
 // The states of a connection.
@@ -37,19 +38,8 @@ type Status struct {
 	Scopes      []string   `json:"scopes"`  // empty when Zoho did not say
 	AccessUntil *time.Time `json:"access_until"`
 	// BlockedUntil is when Zoho may be asked for a token again; nil: now.
-	BlockedUntil *time.Time    `json:"blocked_until"`
-	Breaker      BreakerStatus `json:"breaker"`
-}
-
-// BreakerStatus is how the breaker stands.
-type BreakerStatus struct {
-	Open bool `json:"open"`
-	// OpenedAt is when the outage began, OpenUntil when the next probe is due; nil
-	// while it is closed.
-	OpenedAt  *time.Time `json:"opened_at"`
-	OpenUntil *time.Time `json:"open_until"`
-	Reason    string     `json:"reason"`   // of the last failure
-	Failures  int32      `json:"failures"` // in a row
+	BlockedUntil *time.Time     `json:"blocked_until"`
+	Breaker      breaker.Status `json:"breaker"`
 }
 
 // State reads how the connection stands. That nobody is connected is not an
@@ -74,15 +64,6 @@ func State(ctx context.Context, q *db.Queries) (Status, error) {
 			s.Remedy = remedy
 		}
 	}
-	b, err := q.GetBreaker(ctx, name)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-	case err != nil:
-		return s, fmt.Errorf("read the breaker: %w", err)
-	default:
-		s.Breaker = BreakerStatus{
-			Open: b.OpenUntil != nil, OpenedAt: b.OpenedAt, OpenUntil: b.OpenUntil, Reason: b.Reason, Failures: b.Failures,
-		}
-	}
-	return s, nil
+	s.Breaker, err = breaker.State(ctx, q, name)
+	return s, err
 }

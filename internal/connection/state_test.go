@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/breaker"
 	"github.com/memrelay/memrelay/internal/seal"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
@@ -65,7 +66,7 @@ func TestState(t *testing.T) {
 	s.breaker(t).Report(t.Context(), said)
 	revoked := connected
 	revoked.State, revoked.Remedy, revoked.LastError = StateRevoked, "run `memrelay zoho connect`", said.Error()
-	revoked.Breaker = BreakerStatus{
+	revoked.Breaker = breaker.Status{
 		Open: true, OpenedAt: in(0), OpenUntil: in(time.Minute), Failures: mostFailures, Reason: "unauthorized: " + said.Error(),
 	}
 	s.wantState(t, revoked)

@@ -7,4 +7,7 @@
 //
 // products.go is a second door, for Zoho's products that sign: there the proof is
 // one of product_verify.go, and every body that has it is stored, and not worked.
+//
+// memory.go is the door for other memory systems: memory_verify.go asks for all that
+// is configured, memory_parse.go brings four shapes into that of our own webhooks.
 package inbound

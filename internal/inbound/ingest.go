@@ -24,6 +24,8 @@ type Delivery struct {
 	Source      string   // the configured sender
 	HeaderIDs   []string // one per event; nil: ids are derived
 	Unworked    bool     // nobody works what this source sends: stored as ignored, whatever the module
+	AnyModule   bool     // worked whatever the module
+	Logged      bool     // done once it is stored: as processed, without a job, whatever the module
 	Digest      [32]byte // SHA-256 of Body, or of what else tells two bodies of the source apart
 	ContentType string
 	Headers     json.RawMessage // an object of those that are kept
@@ -239,11 +241,7 @@ func rowsOf(source string, deliveries []Delivery, fresh []planned, ids []int64) 
 		ev.UserIds = append(ev.UserIds, p.UserID)
 		ev.ModifiedFields = append(ev.ModifiedFields, joinFields(p.ModifiedFields))
 		ev.OccurredAt = append(ev.OccurredAt, p.OccurredAt)
-		status := "received"
-		if e.status == StatusIgnored {
-			status = "ignored"
-		}
-		ev.Statuses = append(ev.Statuses, status)
+		ev.Statuses = append(ev.Statuses, storedStatus(e.status))
 
 		body, headers := []byte(nil), json.RawMessage("{}")
 		if _, kept := bodyOf[e.delivery]; !kept {
@@ -262,6 +260,18 @@ func rowsOf(source string, deliveries []Delivery, fresh []planned, ids []int64) 
 		}
 	}
 	return out
+}
+
+// storedStatus is what an event's row says at first.
+func storedStatus(status string) string {
+	switch status {
+	case StatusIgnored:
+		return "ignored"
+	case StatusLogged:
+		return "processed"
+	default:
+		return "received"
+	}
 }
 
 // separator joins field names into one text; no name of Zoho's holds it.
@@ -284,7 +294,7 @@ func count(all []planned) counter.Changes {
 			changes[counter.Backlog]++
 		case StatusDuplicate:
 			changes[counter.Duplicated]++
-		case StatusIgnored:
+		case StatusIgnored, StatusLogged:
 			changes[counter.Ignored]++
 		}
 		if e.reused && e.status != StatusDuplicate {

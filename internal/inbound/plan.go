@@ -12,6 +12,7 @@ const (
 	StatusAccepted  = "accepted"  // stored, with a job
 	StatusDuplicate = "duplicate" // stored before
 	StatusIgnored   = "ignored"   // stored without a job: of a module, or a product, that nobody asked for
+	StatusLogged    = "logged"    // stored without a job: to be on record is all that is wanted
 )
 
 // recordKey names the record that an event is about.
@@ -77,10 +78,7 @@ func plan(group []Delivery, s stored, modules map[string]bool) []planned {
 			}
 			e.eventID, e.status, e.reused = s.judge(id, d.Digest)
 			if e.status == "" {
-				e.status = StatusAccepted
-				if d.Unworked || !modules[p.Module] {
-					e.status = StatusIgnored
-				}
+				e.status = d.fresh(modules[p.Module])
 				s.digests[e.eventID] = d.Digest
 				s.newest[key] = s.newest[key].with(e.eventID, d.Digest)
 			}
@@ -88,6 +86,19 @@ func plan(group []Delivery, s stored, modules map[string]bool) []planned {
 		}
 	}
 	return all
+}
+
+// fresh is what becomes of an event that is no repeat. asked is that somebody asked
+// for its module.
+func (d Delivery) fresh(asked bool) string {
+	switch {
+	case d.Logged:
+		return StatusLogged
+	case d.AnyModule, asked && !d.Unworked:
+		return StatusAccepted
+	default:
+		return StatusIgnored
+	}
 }
 
 // judge says under which id an event is stored, and "duplicate" when it is

@@ -13,6 +13,7 @@ const (
 	QueueProcess = "process"
 	QueueSync    = "sync"
 	QueueMirror  = "mirror"
+	QueueMemory  = "memory"
 	QueueRelay   = "relay"
 	QueueDeliver = "deliver"
 	QueueUpkeep  = "upkeep"
@@ -87,6 +88,20 @@ func (Cognify) Kind() string { return "cognify" }
 // InsertOpts makes the job one that is never discarded.
 func (Cognify) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: QueueMirror, MaxAttempts: unlimited}
+}
+
+// RunMemory goes on with a run over all that is remembered of a user: the build of
+// its graph, or the search for what it says twice.
+type RunMemory struct {
+	RunID uuid.UUID `json:"run_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (RunMemory) Kind() string { return "run_memory" }
+
+// InsertOpts makes the job one that is never discarded.
+func (RunMemory) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueMemory, MaxAttempts: unlimited}
 }
 
 // Relay makes deliveries of the webhooks that wait in the outbox.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -178,6 +177,7 @@ func (c *commit) lock(ctx context.Context, q *db.Queries, open []int) error {
 	if c.now, err = q.TransactionTime(ctx); err != nil {
 		return fmt.Errorf("read the time: %w", err)
 	}
+	c.now = c.now.UTC()
 	c.rows, c.links = map[uuid.UUID]*Row{}, map[uuid.UUID]*Link{}
 	c.lines, c.held = map[string]*Link{}, map[uuid.UUID]bool{}
 	var memories, lines []uuid.UUID
@@ -345,7 +345,13 @@ func (c *commit) update(o *operation) (any, error) {
 		after.Content = *o.patch.Content
 	}
 	if o.patch.Metadata != nil {
-		after.Metadata = maps.Clone(o.patch.Metadata)
+		after.Metadata = asStored(o.patch.Metadata)
+		// Where a memory came from stays true, and others know it by that.
+		for _, key := range []string{"origin", "origin_id", "origin_at"} {
+			if value, ok := before.Metadata[key]; ok && before.Origin != "" {
+				after.Metadata[key] = value
+			}
+		}
 	}
 	if after.Checksum() == before.Checksum() {
 		return before, nil

@@ -124,6 +124,19 @@ type FailedData struct {
 	ItemsCount int    `json:"items_count"`
 }
 
+// SyncData is the data of sync.completed and sync.failed.
+type SyncData struct {
+	SyncID  uuid.UUID `json:"sync_id"`
+	Kind    string    `json:"kind"`
+	Read    int64     `json:"read"`
+	Changed int64     `json:"changed"`
+	Gone    int64     `json:"gone"`
+	Missed  int64     `json:"missed"`
+	Errors  int64     `json:"errors"` // records that could not be read
+	Seconds float64   `json:"seconds"`
+	Error   string    `json:"error,omitempty"`
+}
+
 // Envelope is the payload of a webhook; its keys are sent in this order.
 type Envelope struct {
 	Event      string    `json:"event"`

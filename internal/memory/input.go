@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -143,13 +142,14 @@ func (n New) item(id uuid.UUID, now time.Time) (Row, error) {
 	if n.ExpiresAt != nil && !n.ExpiresAt.After(now) {
 		return Row{}, invalid("expires_at", "want a time to come")
 	}
-	metadata := maps.Clone(n.Metadata)
-	if metadata == nil {
-		metadata = map[string]any{}
+	// To the microsecond, as a database keeps it.
+	expires := inUTC(n.ExpiresAt)
+	if expires != nil {
+		*expires = expires.Truncate(time.Microsecond)
 	}
 	return Row{
-		ID: id, UserID: n.UserID, Kind: kind, Content: content, Metadata: metadata, AccountID: AccountOfUser(n.UserID),
-		Origin: n.Origin, OriginID: n.OriginID, ExpiresAt: n.ExpiresAt, CreatedAt: now, UpdatedAt: now,
+		ID: id, UserID: n.UserID, Kind: kind, Content: content, Metadata: asStored(n.Metadata), AccountID: AccountOfUser(n.UserID),
+		Origin: n.Origin, OriginID: n.OriginID, ExpiresAt: expires, CreatedAt: now, UpdatedAt: now,
 	}, nil
 }
 
@@ -235,13 +235,9 @@ func (n NewLink) link(id uuid.UUID, now time.Time) (Link, error) {
 	if err := CheckMetadata(n.Metadata); err != nil {
 		return Link{}, err
 	}
-	metadata := maps.Clone(n.Metadata)
-	if metadata == nil {
-		metadata = map[string]any{}
-	}
 	return Link{
 		ID: id, UserID: n.UserID, Source: n.Source, Relationship: n.Relationship, Target: n.Target,
-		Confidence: confidence, Metadata: metadata, CreatedAt: now,
+		Confidence: confidence, Metadata: asStored(n.Metadata), CreatedAt: now,
 	}, nil
 }
 
@@ -332,6 +328,33 @@ func checkValue(value any, depth int) error {
 		}
 	}
 	return nil
+}
+
+// asStored is metadata as a database gives it back, numbers without exponents, so
+// that the first answer and later ones are the same. The original is left alone.
+func asStored(metadata map[string]any) map[string]any {
+	stored := make(map[string]any, len(metadata))
+	for key, value := range metadata {
+		stored[key] = valueAsStored(value)
+	}
+	return stored
+}
+
+func valueAsStored(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		return asStored(v)
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = valueAsStored(v[i])
+		}
+		return list
+	case json.Number:
+		return json.Number(number(v.String()))
+	default:
+		return value
+	}
 }
 
 // checkNumber refuses numbers that jsonb would write out in full, a megabyte long, or not at all.

@@ -58,30 +58,38 @@ func (c LinkChange) Usual() Announcement {
 		event = RelationshipDeleted
 	}
 	l := c.Link
-	return Announcement{Event: event, UserID: l.UserID, Data: RelationshipData{
+	data := RelationshipData{
 		Source: l.Source, Relationship: l.Relationship, Target: l.Target,
 		Result: RelationshipResult{ID: l.ID, Confidence: l.Confidence},
-	}}
+	}
+	if l.Metadata["origin"] != nil {
+		data.Metadata = l.Metadata
+	}
+	return Announcement{Event: event, UserID: l.UserID, Data: data}
 }
 
-// writeLinks writes what each line is in the end. A line that says something else
-// now is one that goes and one that comes, under the same id.
-func writeLinks(ctx context.Context, q *db.Queries, changes []LinkChange) error {
-	var gone []uuid.UUID
-	var p db.InsertRelationshipsParams
+// lastingLines joins the changes of each line: those that are to be removed, and
+// those that are drawn in the end. One that says something else now is both, under
+// the same id.
+func lastingLines(changes []LinkChange) (gone []uuid.UUID, drawn []Link) {
 	last := map[uuid.UUID]int{}
 	for i, c := range changes {
 		last[c.Link.ID] = i
 	}
 	for i, c := range changes {
-		l := c.Link
 		if c.Gone {
-			gone = append(gone, l.ID)
-			continue
+			gone = append(gone, c.Link.ID)
+		} else if last[c.Link.ID] == i {
+			drawn = append(drawn, c.Link)
 		}
-		if last[l.ID] != i {
-			continue
-		}
+	}
+	return gone, drawn
+}
+
+func writeLinks(ctx context.Context, q *db.Queries, changes []LinkChange) error {
+	gone, drawn := lastingLines(changes)
+	var p db.InsertRelationshipsParams
+	for _, l := range drawn {
 		metadata, err := writeMetadata(l.Metadata)
 		if err != nil {
 			return err
@@ -119,7 +127,7 @@ func linkFrom(r db.LockRelationshipsRow) (Link, error) {
 	return Link{
 		ID: r.ID, UserID: r.UserID, Source: r.Source, Relationship: r.Relationship, Target: r.Target,
 		Confidence: roundConfidence(r.Confidence), Metadata: metadata, Module: orEmpty(r.Module), RecordID: orEmpty(r.RecordID),
-		MemoryID: r.MemoryID, CreatedAt: r.CreatedAt,
+		MemoryID: r.MemoryID, CreatedAt: r.CreatedAt.UTC(),
 	}, nil
 }
 

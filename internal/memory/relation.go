@@ -24,6 +24,9 @@ type RelationshipData struct {
 	Relationship string             `json:"relationship"`
 	Target       string             `json:"target"`
 	Result       RelationshipResult `json:"result"`
+	// Metadata is that of a line which another memory system drew: it says so, that
+	// this system may know it again.
+	Metadata map[string]any `json:"metadata,omitempty"`
 }
 
 // RelationshipResult is the relationship as it is kept.

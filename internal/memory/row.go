@@ -80,8 +80,16 @@ func rowFrom(r db.GetMemoryRow) (Row, error) {
 		ID: r.ID, UserID: r.UserID, Kind: r.Kind, Content: r.Content, Metadata: metadata,
 		AccountID: orEmpty(r.AccountID), Module: orEmpty(r.Module), RecordID: orEmpty(r.RecordID),
 		Origin: orEmpty(r.Origin), OriginID: orEmpty(r.OriginID),
-		ExpiresAt: r.ExpiresAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		ExpiresAt: inUTC(r.ExpiresAt), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}, nil
+}
+
+func inUTC(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	utc := t.UTC()
+	return &utc
 }
 
 func orEmpty(s *string) string {

@@ -376,7 +376,7 @@ func (s *Store) History(ctx context.Context, c Caller, id uuid.UUID) ([]Version,
 	for i, r := range rows {
 		versions[i] = Version{
 			Operation: r.Operation, Before: orNull(r.Before), After: orNull(r.After), Actor: r.Actor, MergedInto: r.MergedInto,
-			EventID: r.EventID, WebhookID: r.OutboxID, At: r.CreatedAt,
+			EventID: r.EventID, WebhookID: r.OutboxID, At: r.CreatedAt.UTC(),
 		}
 	}
 	return versions, nil

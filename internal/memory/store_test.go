@@ -18,6 +18,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/memrelay/memrelay/internal/catalogue/cataloguetest"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/memory"
 )
@@ -30,7 +31,7 @@ type shop struct {
 	pool *pgxpool.Pool
 }
 
-func newShop(t *testing.T, backend string) *shop {
+func newShop(t testing.TB, backend string) *shop {
 	t.Helper()
 	pool := dbtest.New(t)
 	exec(t, pool, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
@@ -39,7 +40,7 @@ func newShop(t *testing.T, backend string) *shop {
 }
 
 // shopOn is one more node.
-func shopOn(t *testing.T, pool *pgxpool.Pool, backend string) *shop {
+func shopOn(t testing.TB, pool *pgxpool.Pool, backend string) *shop {
 	t.Helper()
 	jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
@@ -51,7 +52,7 @@ func shopOn(t *testing.T, pool *pgxpool.Pool, backend string) *shop {
 	return s
 }
 
-func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
+func exec(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
 	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatal(err)
@@ -74,6 +75,7 @@ func rows[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) []T 
 // told are the webhooks in their order: event, user, data.
 func (s *shop) told(t *testing.T) []string {
 	t.Helper()
+	cataloguetest.Outbox(t, s.pool)
 	return rows[string](t, s.pool, `SELECT event || ' ' || user_id || ' ' || (convert_from(payload, 'UTF8')::jsonb -> 'data')::text FROM outbox ORDER BY seq`)
 }
 
@@ -674,5 +676,33 @@ func TestAHangUp(t *testing.T) {
 	s.Wait()
 	if n := s.counts(t); n != [6]int{1, 1, 0, 1, 0, 0} && n != [6]int{} || err == nil {
 		t.Errorf("%v; there are %v", err, n)
+	}
+}
+
+// What another system told of keeps its origin, whatever agents do to it, and is not
+// copied back to where it came from.
+func TestWhatOthersTold(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "mem0")
+	told := func(origin string) memory.Row {
+		t.Helper()
+		r, err := s.Add(t.Context(), ada(), memory.New{
+			UserID: "ada", Content: "likes tea", Origin: origin, OriginID: "7", Metadata: map[string]any{"origin": origin, "origin_id": "7", "mood": "good"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	theirs, others := told("mem0"), told("elsewhere")
+	changed, err := s.Update(t.Context(), ada(), theirs.ID, memory.Patch{Metadata: map[string]any{"mood": "bad", "origin_id": "8"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]any{"origin": "mem0", "origin_id": "7", "mood": "bad"}, changed.Metadata); diff != "" {
+		t.Errorf("metadata (-want +got):\n%s", diff)
+	}
+	if ids := rows[uuid.UUID](t, s.pool, `SELECT memory_id FROM mirrors`); len(ids) != 1 || ids[0] != others.ID {
+		t.Errorf("copied: %v, want %s alone", ids, others.ID)
 	}
 }

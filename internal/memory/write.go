@@ -310,7 +310,10 @@ func (w *Writer) wakeMirrors(ctx context.Context, tx pgx.Tx, changes []Change) e
 	}
 	users := map[uuid.UUID]string{}
 	for _, c := range changes {
-		users[c.subject().ID] = c.subject().UserID
+		// What the other system told us of it has already.
+		if r := c.subject(); r.Origin != w.backend {
+			users[r.ID] = r.UserID
+		}
 	}
 	return WakeMirrors(ctx, tx, w.jobs, w.backend, users)
 }
@@ -318,6 +321,9 @@ func (w *Writer) wakeMirrors(ctx context.Context, tx pgx.Tx, changes []Change) e
 // WakeMirrors sees to it that the copies of memories are made what the memories
 // are, or removed where they are gone. users are their user ids, by memory.
 func WakeMirrors(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, backend string, users map[uuid.UUID]string) error {
+	if len(users) == 0 {
+		return nil
+	}
 	p := db.WakeMirrorsParams{Backend: backend}
 	for id, user := range users {
 		p.MemoryIds = append(p.MemoryIds, id)
@@ -333,9 +339,6 @@ func WakeMirrors(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, backend str
 	for i, r := range rows {
 		set.MemoryIds = append(set.MemoryIds, r.MemoryID)
 		wakes[i] = lane.Wake{JobID: r.JobID, Due: r.DueAt, Args: job.SyncMemory{Backend: backend, MemoryID: r.MemoryID}}
-	}
-	if len(wakes) == 0 {
-		return nil
 	}
 	if set.JobIds, err = lane.Ensure(ctx, tx, jobs, rows[0].Now, wakes); err != nil {
 		return err

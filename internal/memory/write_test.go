@@ -44,3 +44,39 @@ func TestWhatIsWrittenIsWhatLasts(t *testing.T) {
 		})
 	}
 }
+
+func TestLinesThatAreWritten(t *testing.T) {
+	t.Parallel()
+	one, two := uuid.UUID{1}, uuid.UUID{2}
+	at := func(id uuid.UUID, confidence float64) Link { return Link{ID: id, Confidence: confidence} }
+	drawn := func(id uuid.UUID, confidence float64) LinkChange { return LinkChange{Link: at(id, confidence)} }
+	removed := func(id uuid.UUID, confidence float64) LinkChange {
+		return LinkChange{Link: at(id, confidence), Gone: true}
+	}
+	for _, tt := range []struct {
+		name    string
+		changes []LinkChange
+		gone    []uuid.UUID
+		drawn   []Link
+	}{
+		{"nothing", nil, nil, nil},
+		{"one comes, one goes", []LinkChange{removed(one, 1), drawn(two, 1)}, []uuid.UUID{one}, []Link{at(two, 1)}},
+		{"less sure", []LinkChange{removed(one, 1), drawn(one, 0.5)}, []uuid.UUID{one}, []Link{at(one, 0.5)}},
+		{"less sure, then gone", []LinkChange{removed(one, 1), drawn(one, 0.5), removed(one, 0.5)}, []uuid.UUID{one, one}, nil},
+		{
+			"less sure twice", []LinkChange{removed(one, 1), drawn(one, 0.5), removed(one, 0.5), drawn(one, 0.2)},
+			[]uuid.UUID{one, one}, []Link{at(one, 0.2)},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			gone, drawn := lastingLines(tt.changes)
+			if diff := cmp.Diff(tt.gone, gone); diff != "" {
+				t.Errorf("removed (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.drawn, drawn); diff != "" {
+				t.Errorf("drawn (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

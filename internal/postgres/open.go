@@ -26,6 +26,9 @@ type Options struct {
 	Unlimited bool
 	// Lookups is for a pool whose every statement finds its rows by keys.
 	Lookups bool
+	// Searches is for a pool whose statements are planned for their values: what finds
+	// a hundred rows is not what finds a hundred thousand.
+	Searches bool
 	// Language is the text search configuration that what is written is indexed by;
 	// "": the server's own.
 	Language string
@@ -55,6 +58,10 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		params["lock_timeout"] = "5s"
 		params["statement_timeout"] = "10s"
 		params["idle_in_transaction_session_timeout"] = "10s"
+	}
+	if o.Searches {
+		params["plan_cache_mode"] = "force_custom_plan"
+		params["jit"] = "off" // it takes longer than any search
 	}
 	if o.Language != "" {
 		params["default_text_search_config"] = o.Language

@@ -6,6 +6,9 @@
 // memories, their history, outbox rows and what the lane does next (sync.go).
 // Out come outbox rows and a Relay job.
 //
+// What other memory systems tell is about no account: the event's own job follows
+// it, or only ends it, in one transaction (apply.go).
+//
 // Each write is one unit of a grouped transaction, written in five steps: lock,
 // load, apply, write, count. What applies is pure: fold.go, change.go.
 package process

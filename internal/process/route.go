@@ -30,6 +30,7 @@ type Router struct {
 	retry    Retry
 	debounce time.Duration
 	log      *slog.Logger
+	applier  *Applier                        // of events that are about no account
 	commits  *group.Committer[arrival, bool] // answers whether it routed the event
 }
 
@@ -43,16 +44,26 @@ type arrival struct {
 // no critical field waits for further ones.
 func NewRouter(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, retry Retry, debounce time.Duration, log *slog.Logger) *Router {
 	r := &Router{pool: pool, jobs: jobs, counts: counts, retry: retry, debounce: debounce, log: log}
+	r.applier = NewApplier(pool, nil, counts, log)
 	r.commits = group.New(pool, r.route, nil, group.Options{})
 	return r
 }
 
-// Work routes the event, unless it is routed already.
+// Apply makes r hand what other memory systems sent to a, before the first job is
+// worked. Without it such an event only ends: it stays on record, and no memory changes.
+func (r *Router) Apply(a *Applier) { r.applier = a }
+
+// Work routes the event, unless it is routed already. One of another memory system
+// goes to the Applier instead.
 //
 // An error of the event itself is returned, so that River tries again and at
 // last discards; the event's row says so before. The world's failures snooze.
 func (r *Router) Work(ctx context.Context, j *river.Job[job.ProcessEvent]) error {
-	routed, err := r.commits.Do(ctx, arrival{eventID: j.Args.EventID, jobID: j.ID})
+	u := arrival{eventID: j.Args.EventID, jobID: j.ID}
+	routed, err := r.commits.Do(ctx, u)
+	if errors.Is(err, errTold) {
+		routed, err = r.applier.follow(ctx, u)
+	}
 	if routed {
 		r.counts.Routed(1)
 	}
@@ -182,10 +193,13 @@ func open(e db.LockEventsRow) bool {
 type target struct {
 	accountID string
 	atOnce    bool
-	err       error // a fault of this event
+	err       error // a fault of this event, or errTold
 }
 
 func (r *Router) target(row db.ListEventsToRouteRow) target {
+	if row.Source == sourceMemory {
+		return target{err: errTold}
+	}
 	if row.Record == nil {
 		return target{err: fmt.Errorf("%w: %w", errEvent, errNoBody)}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/memrelay/memrelay/internal/catalogue/cataloguetest"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/group"
@@ -258,6 +259,7 @@ func (s *station) finish(t *testing.T) {
 		ids := s.waiting(t)
 		if len(ids) == 0 {
 			s.closed(t)
+			cataloguetest.Outbox(t, s.pool)
 			return
 		}
 		s.together(t, ids)

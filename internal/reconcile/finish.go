@@ -204,19 +204,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Data is what a webhook of a sync's end says.
-type Data struct {
-	SyncID  uuid.UUID `json:"sync_id"`
-	Kind    string    `json:"kind"`
-	Read    int64     `json:"read"`
-	Changed int64     `json:"changed"`
-	Gone    int64     `json:"gone"`
-	Missed  int64     `json:"missed"`
-	Errors  int64     `json:"errors"` // records that could not be read
-	Seconds float64   `json:"seconds"`
-	Error   string    `json:"error,omitempty"`
-}
-
 // finish ends a sync, in tx, and tells whoever asked for it.
 func (r *Reconciler) finish(ctx context.Context, tx pgx.Tx, s *slice, run db.LockSyncRow, state, lastError string) error {
 	q := db.New(tx)
@@ -232,7 +219,7 @@ func (r *Reconciler) finish(ctx context.Context, tx pgx.Tx, s *slice, run db.Loc
 	if err != nil {
 		return fmt.Errorf("count errors of the sync: %w", err)
 	}
-	data := Data{SyncID: run.ID, Kind: run.Kind, Seconds: run.Now.Sub(run.StartedAt).Seconds(), Error: lastError}
+	data := memory.SyncData{SyncID: run.ID, Kind: run.Kind, Seconds: run.Now.Sub(run.StartedAt).Seconds(), Error: lastError}
 	for _, p := range parts {
 		data.Read, data.Changed, data.Gone, data.Missed = data.Read+p.Read, data.Changed+p.Changed, data.Gone+p.Gone, data.Missed+p.Missed
 	}
@@ -249,7 +236,7 @@ func (r *Reconciler) finish(ctx context.Context, tx pgx.Tx, s *slice, run db.Loc
 
 // announce writes the webhook of a sync's end, if there is an endpoint that
 // receives it.
-func (r *Reconciler) announce(ctx context.Context, tx pgx.Tx, now time.Time, state string, data Data) error {
+func (r *Reconciler) announce(ctx context.Context, tx pgx.Tx, now time.Time, state string, data memory.SyncData) error {
 	name := memory.SyncCompleted
 	if state == Failed {
 		name = memory.SyncFailed

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/catalogue/cataloguetest"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
@@ -199,12 +200,12 @@ func TestTheEndOfASyncIsTold(t *testing.T) {
 		t.Errorf("%d relay jobs", n)
 	}
 	var payload struct {
-		Event      string `json:"event"`
-		UserID     string `json:"user_id"`
-		Source     string `json:"source"`
-		BotVersion string `json:"bot_version"`
-		RequestID  string `json:"request_id"`
-		Data       Data   `json:"data"`
+		Event      string          `json:"event"`
+		UserID     string          `json:"user_id"`
+		Source     string          `json:"source"`
+		BotVersion string          `json:"bot_version"`
+		RequestID  string          `json:"request_id"`
+		Data       memory.SyncData `json:"data"`
 	}
 	var id uuid.UUID
 	var text []byte
@@ -217,10 +218,11 @@ func TestTheEndOfASyncIsTold(t *testing.T) {
 	payload.Data.Seconds = 0
 	want := payload
 	want.Event, want.UserID, want.Source, want.BotVersion, want.RequestID = memory.SyncCompleted, "system", "memrelay", "1.2.3", id.String()
-	want.Data = Data{SyncID: st.ID, Kind: Full, Read: 1}
+	want.Data = memory.SyncData{SyncID: st.ID, Kind: Full, Read: 1}
 	if diff := cmp.Diff(want, payload); diff != "" {
 		t.Errorf("payload (-want +got):\n%s", diff)
 	}
+	cataloguetest.Outbox(t, s.pool)
 }
 
 func TestStatusOf(t *testing.T) {

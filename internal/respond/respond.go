@@ -25,6 +25,7 @@ type Error struct {
 	Status     int           // of the answer
 	Code       string        // for programs: snake case, never changes
 	Message    string        // for people; no secret, nothing of the inside
+	Field      string        // of the request that is wrong, as it is sent; "": none alone
 	RetryAfter time.Duration // > 0: the sender is told when to come again
 	Err        error         // for the log only
 }
@@ -40,13 +41,15 @@ func (e *Error) Error() string {
 // Unwrap returns the inner error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// problem is the one shape of every error answer: RFC 9457 with code and request_id.
+// problem is the one shape of every error answer: RFC 9457 with code, field where
+// one is wrong, and request_id.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
 	Status    int    `json:"status"`
 	Detail    string `json:"detail"`
 	Code      string `json:"code"`
+	Field     string `json:"field,omitempty"`
 	RequestID string `json:"request_id"`
 }
 
@@ -71,7 +74,7 @@ func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	write(w, e.Status, problem{
 		Type: "about:blank", Title: http.StatusText(e.Status), Status: e.Status,
-		Detail: e.Message, Code: e.Code, RequestID: RequestID(r.Context()),
+		Detail: e.Message, Code: e.Code, Field: e.Field, RequestID: RequestID(r.Context()),
 	})
 }
 

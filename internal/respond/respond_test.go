@@ -198,6 +198,21 @@ func wantLine(t *testing.T, line map[string]any, method, route string, status in
 	}
 }
 
+// A field that is wrong has its own key, so that a program need not read the detail.
+func TestAProblemNamesTheFieldThatIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ field, want string }{
+		{"items[3].content", `"code":"invalid_field","field":"items[3].content","request_id":""}`},
+		{"", `"code":"invalid_field","request_id":""}`},
+	} {
+		w := httptest.NewRecorder()
+		respond.Problem(w, httptest.NewRequest(http.MethodGet, "/", nil), &respond.Error{Status: 422, Code: "invalid_field", Field: tc.field})
+		if got := strings.TrimSpace(w.Body.String()); !strings.HasSuffix(got, tc.want) {
+			t.Errorf("answered %s, want its end to be %s", got, tc.want)
+		}
+	}
+}
+
 func TestRetryAfterIsWholeSecondsAndNeverTooEarly(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
