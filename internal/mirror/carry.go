@@ -82,6 +82,11 @@ func (m *Mirror) call(ctx context.Context, work taken, out *outcome) {
 	}
 	if work.item == nil {
 		m.remove(ctx, out)
+		// What an update came to is not known: it may have given the copy another name, and
+		// then nothing was under the old one.
+		if out.err == nil && work.remoteID != "" && work.checksum == nil {
+			m.removeRenamed(ctx, work, out)
+		}
 		return
 	}
 	if out.remoteID == "" {
@@ -134,6 +139,18 @@ func (m *Mirror) remove(ctx context.Context, out *outcome) {
 		return
 	}
 	out.remoteID, out.checksum, out.changed = "", nil, true
+}
+
+// removeRenamed removes what still carries the memory's id.
+func (m *Mirror) removeRenamed(ctx context.Context, work taken, out *outcome) {
+	out.begun = true // until it is known, the lane must not end
+	found, err := m.remote.Find(ctx, work.userID, out.memoryID)
+	if err != nil {
+		out.err = fmt.Errorf("find: %w", err)
+		return
+	}
+	out.remoteID, out.begun = found, false
+	m.remove(ctx, out)
 }
 
 // sent reports whether a call that failed may have had its effect.

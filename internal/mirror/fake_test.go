@@ -28,6 +28,7 @@ type fake struct {
 	fail    func(call string, item memory.Item) error // nil: what goes wrong besides
 	pages   int                                       // copies on a page of a list; 0: all
 	perUser bool                                      // it does not list those of everybody
+	renames bool                                      // an update gives a copy another id
 }
 
 // held is a call that stands still.
@@ -166,6 +167,11 @@ func (f *fake) Update(ctx context.Context, remoteID string, item memory.Item) (s
 	defer f.mu.Unlock()
 	if _, ok := f.copies[remoteID]; !ok {
 		return "", &memory.RemoteError{Kind: memory.RemoteGone, Status: 404}
+	}
+	if f.renames {
+		delete(f.copies, remoteID)
+		f.last++
+		remoteID = fmt.Sprint("copy-", f.last)
 	}
 	f.copies[remoteID] = item
 	return remoteID, nil

@@ -159,6 +159,41 @@ func TestACrashAfterACall(t *testing.T) {
 	s.wantLane(t, r, "")
 }
 
+// Some systems give what is updated another id. Is the answer lost, and the memory
+// then deleted, what is under the new id goes, too.
+func TestACopyThatWasRenamedGoes(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.f.renames = true
+	r := s.copied(t, "one")
+	two := s.update(t, r, "two")
+	j := s.begin(t, two)
+	work, err := s.m.claims.Do(t.Context(), claim{r.ID, j.ID})
+	if err != nil || !work.mine {
+		t.Fatalf("not taken: %+v, %v", work, err)
+	}
+	if _, err := s.m.carry(t.Context(), claim{r.ID, j.ID}, work); err != nil {
+		t.Fatal(err)
+	}
+	s.remove(t, two)
+	s.f.asked()
+	// The look fails at first: the lane goes on until it is known.
+	s.f.fail = func(call string, _ memory.Item) error {
+		if call == "find" {
+			return &memory.RemoteError{Kind: memory.RemoteUnavailable}
+		}
+		return nil
+	}
+	s.work(t, two)
+	s.wantCopies(t, "two")
+	s.f.fail = nil
+	s.work(t, two)
+	s.wantCopies(t)
+	if n := one[int64](t, s, `SELECT count(*) FROM mirrors`); n != 0 {
+		t.Errorf("%d lanes are left", n)
+	}
+}
+
 // Two attempts of one job, as after a network that was cut, both make a copy: one
 // of them goes.
 func TestTheSecondCopyIsRemoved(t *testing.T) {
