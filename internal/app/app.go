@@ -50,8 +50,8 @@ type Options struct {
 
 const (
 	// workConns bounds the connections of the working pool: two groups in flight
-	// for each of five committers, and some for single statements. On two nodes it
-	// stays below a server's default of 100 with River's.
+	// for each of ten committers, and some for single statements. On two nodes it
+	// stays below a server's default of 100 with River's and those of searches.
 	workConns = 24
 	// riverConns are River's own: a fetch per queue, completion, maintenance and leading.
 	riverConns = 10
