@@ -771,6 +771,20 @@ func TestDevServeAndWork(t *testing.T) {
 		t.Errorf("the pasted command is answered %s", resp.Status)
 	}
 
+	token, query := out.find(t, `Authorization: Bearer (\S+)'`), out.find(t, `-d '(\{"user_id".*)'\n`)
+	req, err = http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/v1/memories/search", strings.NewReader(query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + token}}
+	if resp, err = http.DefaultClient.Do(req); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the pasted search is answered %s", resp.Status)
+	}
+
 	serving := []string{"DATABASE_URL=" + url, "WEBHOOK_SECRET=" + typedSecret, "HTTP_ADDR=127.0.0.1:0"}
 	_, served, stopServe := long(t, serving, "serve", "--no-workers")
 	_, worked, stopWork := long(t, serving, "work")
@@ -848,7 +862,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		"a database that is no URL":  {[]string{"DATABASE_URL=host=db password=hush"}, "DATABASE_URL is not a URL"},
 		"settings that are wrong":    {[]string{"DATABASE_URL=" + url, "LOG_FORMAT=xml", "WEBHOOK_MAX_RETRIES=0"}, "LOG_FORMAT"},
 		"an address that is taken":   {[]string{"DATABASE_URL=" + url, "HTTP_ADDR=" + taken.Addr().String()}, "address already in use"},
-		"a home that is a file":      {[]string{"DATABASE_URL=" + url, "MEMRELAY_HOME=" + occupied}, "webhook secret"},
+		"a home that is a file":      {[]string{"DATABASE_URL=" + url, "MEMRELAY_HOME=" + occupied}, "webhook-secret"},
 		"a database that is not up":  {[]string{"DATABASE_URL=postgres://127.0.0.1:1/app?sslmode=disable"}, "connect to the database"},
 		"a folder without a program": {[]string{"MEMRELAY_POSTGRES_BIN=" + home}, "MEMRELAY_POSTGRES_BIN"},
 	} {

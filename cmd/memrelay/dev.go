@@ -56,11 +56,15 @@ func (devCommand) once(ctx context.Context, s streams, database *devdb.Database)
 }
 
 func (c devCommand) serve(ctx context.Context, s streams, database *devdb.Database) error {
-	secrets, err := devSecrets(database.Home)
+	secret, err := devSecret(database.Home, "webhook-secret")
 	if err != nil {
 		return err
 	}
-	environ := append([]string{"LOG_FORMAT=text", "WEBHOOK_SECRET=" + secrets}, s.environ...)
+	token, err := devSecret(database.Home, "admin-token")
+	if err != nil {
+		return err
+	}
+	environ := append([]string{"LOG_FORMAT=text", "WEBHOOK_SECRET=" + secret, "ADMIN_TOKEN=" + token}, s.environ...)
 	environ = append(environ, "DATABASE_URL="+database.URL)
 	cfg, unknown, err := config.FromEnv(environ)
 	if err != nil {
@@ -81,7 +85,7 @@ func (c devCommand) serve(ctx context.Context, s streams, database *devdb.Databa
 		return err
 	}
 	base := "http://" + strings.Replace(ln.Addr().String(), "[::]", "localhost", 1)
-	printDev(s, base, database, cfg.Inbound.Secrets[0])
+	printDev(s, base, database, cfg)
 	if !c.Zoho {
 		return start(ctx, cfg, log, ln, true)
 	}
@@ -118,29 +122,30 @@ func (s streams) listenDev(ctx context.Context, addr string) (net.Listener, erro
 	return ln, nil
 }
 
-// devSecrets returns the secret of this machine's door, made at the first start:
-// what was signed yesterday is still accepted today.
-func devSecrets(home string) (string, error) {
-	file := filepath.Join(home, "webhook-secret")
+// devSecret returns a secret of this machine, made at the first start: what was
+// signed yesterday is still accepted today.
+func devSecret(home, name string) (string, error) {
+	file := filepath.Join(home, name)
 	known, err := os.ReadFile(file)
 	if err == nil && strings.TrimSpace(string(known)) != "" {
 		return strings.TrimSpace(string(known)), nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("read the webhook secret: %w", err)
+		return "", fmt.Errorf("read the secret %s: %w", name, err)
 	}
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return "", fmt.Errorf("make %s: %w", home, err)
 	}
 	secret := newSecret()
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("keep the webhook secret: %w", err)
+		return "", fmt.Errorf("keep the secret %s: %w", name, err)
 	}
 	return secret, nil
 }
 
-// printDev says where everything is, and one command that can be pasted.
-func printDev(s streams, base string, database *devdb.Database, secret string) {
+// printDev says where everything is, with commands that can be pasted.
+func printDev(s streams, base string, database *devdb.Database, cfg config.Config) {
+	secret := cfg.Inbound.Secrets[0]
 	body := `{"operation":"create","module":"Contacts","data":[{"id":"1","Last_Name":"Doe","Email":"jane@example.com","Account_Name":{"id":"77","name":"Example Ltd"}}]}`
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
@@ -159,7 +164,14 @@ See what became of it:
 
   DATABASE_URL='%s' %s events show 1
 
-`, version, base, database.Described, secret, base, hex.EncodeToString(mac.Sum(nil)), body, database.Described, thisCommand())
+And ask the memory, as an agent does:
+
+  curl -s %s/v1/memories/search -H 'Content-Type: application/json' \
+    -H 'Authorization: Bearer %s' \
+    -d '{"user_id":"zoho:77","query":"who is jane?"}'
+
+`, version, base, database.Described, secret, base, hex.EncodeToString(mac.Sum(nil)), body, database.Described, thisCommand(),
+		base, cfg.AdminToken)
 }
 
 // thisCommand is how to call this program again from the same folder: what
