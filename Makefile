@@ -50,7 +50,7 @@ verify: ## check that what is generated, numbered and formatted is in step
 	@echo "checking that migrations are numbered without gaps or duplicates"
 	@printf '%s\n' migrations/*.sql | awk "$$CHECK_NUMBERS"
 	@echo "checking that everything is gofmt-ed"
-	@unformatted=$$(gofmt -l cmd internal migrations) && [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l cmd internal migrations docs) && [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	go mod tidy -diff
 	go mod verify
 	go tool sqlc diff

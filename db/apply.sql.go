@@ -29,10 +29,10 @@ func (q *Queries) DeleteOldToldMemories(ctx context.Context, olderThan time.Dura
 
 const listCopiesUnderWay = `-- name: ListCopiesUnderWay :many
 SELECT n.position::bigint AS position
-FROM (SELECT unnest($1::bigint[]) AS position, unnest($2::text[]) AS content) AS n
+FROM (SELECT unnest($1::bigint[]) AS position, unnest($2::text[]) AS user_id, unnest($3::text[]) AS content) AS n
 WHERE EXISTS (
     SELECT FROM mirrors r
-    WHERE r.adding_since IS NOT NULL
+    WHERE r.adding_since IS NOT NULL AND (n.user_id = '' OR n.user_id = r.user_id)
       AND (EXISTS (SELECT FROM memories m WHERE m.id = r.memory_id AND m.content = n.content)
            OR EXISTS (SELECT FROM memory_history h WHERE h.memory_id = r.memory_id
                       AND (h.before ->> 'content' = n.content OR h.after ->> 'content' = n.content))))
@@ -40,14 +40,16 @@ WHERE EXISTS (
 
 type ListCopiesUnderWayParams struct {
 	Positions []int64  `json:"positions"`
+	UserIds   []string `json:"user_ids"`
 	Contents  []string `json:"contents"`
 }
 
 // ListCopiesUnderWay returns the positions of those texts that a copy holds which we
 // have begun to make and do not know the id of: the other system may tell of it
-// before it answers. What the memory said earlier counts, too.
+// before it answers. What the memory said earlier counts, too. Where it is not known
+// whose a text is, the user is ”, and it may be anybody's.
 func (q *Queries) ListCopiesUnderWay(ctx context.Context, arg ListCopiesUnderWayParams) ([]int64, error) {
-	rows, err := q.db.Query(ctx, listCopiesUnderWay, arg.Positions, arg.Contents)
+	rows, err := q.db.Query(ctx, listCopiesUnderWay, arg.Positions, arg.UserIds, arg.Contents)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +86,44 @@ func (q *Queries) ListEventIDs(ctx context.Context, ids []int64) ([]int64, error
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listMemoriesTold = `-- name: ListMemoriesTold :many
+SELECT m.origin::text AS origin, m.origin_id::text AS origin_id
+FROM memories m
+JOIN (SELECT unnest($1::text[]) AS origin, unnest($2::text[]) AS origin_id) AS k
+  ON k.origin = m.origin AND k.origin_id = m.origin_id
+`
+
+type ListMemoriesToldParams struct {
+	Origins   []string `json:"origins"`
+	OriginIds []string `json:"origin_ids"`
+}
+
+type ListMemoriesToldRow struct {
+	Origin   string `json:"origin"`
+	OriginID string `json:"origin_id"`
+}
+
+// ListMemoriesTold returns what of it there is, whoever holds it.
+func (q *Queries) ListMemoriesTold(ctx context.Context, arg ListMemoriesToldParams) ([]ListMemoriesToldRow, error) {
+	rows, err := q.db.Query(ctx, listMemoriesTold, arg.Origins, arg.OriginIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListMemoriesToldRow{}
+	for rows.Next() {
+		var i ListMemoriesToldRow
+		if err := rows.Scan(&i.Origin, &i.OriginID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -138,6 +178,71 @@ func (q *Queries) ListRemoteIDs(ctx context.Context, ids []string) ([]string, er
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockMemoriesTold = `-- name: LockMemoriesTold :many
+SELECT m.id, m.user_id, m.account_id, m.module, m.record_id, m.kind, m.content, m.metadata, m.origin, m.origin_id, m.expires_at, m.created_at, m.updated_at
+FROM memories m
+JOIN (SELECT unnest($1::text[]) AS origin, unnest($2::text[]) AS origin_id) AS k
+  ON k.origin = m.origin AND k.origin_id = m.origin_id
+ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+`
+
+type LockMemoriesToldParams struct {
+	Origins   []string `json:"origins"`
+	OriginIds []string `json:"origin_ids"`
+}
+
+type LockMemoriesToldRow struct {
+	ID        uuid.UUID  `json:"id"`
+	UserID    string     `json:"user_id"`
+	AccountID *string    `json:"account_id"`
+	Module    *string    `json:"module"`
+	RecordID  *string    `json:"record_id"`
+	Kind      string     `json:"kind"`
+	Content   string     `json:"content"`
+	Metadata  []byte     `json:"metadata"`
+	Origin    *string    `json:"origin"`
+	OriginID  *string    `json:"origin_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+// LockMemoriesTold locks, of what other memory systems told of, what nobody else
+// holds, in the order of the ids.
+func (q *Queries) LockMemoriesTold(ctx context.Context, arg LockMemoriesToldParams) ([]LockMemoriesToldRow, error) {
+	rows, err := q.db.Query(ctx, lockMemoriesTold, arg.Origins, arg.OriginIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockMemoriesToldRow{}
+	for rows.Next() {
+		var i LockMemoriesToldRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.AccountID,
+			&i.Module,
+			&i.RecordID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.Origin,
+			&i.OriginID,
+			&i.ExpiresAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -12,12 +12,13 @@ import (
 	"github.com/google/uuid"
 )
 
-const countMemoriesOfUser = `-- name: CountMemoriesOfUser :one
-SELECT count(*) FROM memories WHERE user_id = $1
+const countMemoriesOfRecords = `-- name: CountMemoriesOfRecords :one
+SELECT count(*) FROM memories WHERE user_id = $1 AND module IS NOT NULL
 `
 
-func (q *Queries) CountMemoriesOfUser(ctx context.Context, userID string) (int64, error) {
-	row := q.db.QueryRow(ctx, countMemoriesOfUser, userID)
+// CountMemoriesOfRecords counts the memories of a user that a record stands behind.
+func (q *Queries) CountMemoriesOfRecords(ctx context.Context, userID string) (int64, error) {
+	row := q.db.QueryRow(ctx, countMemoriesOfRecords, userID)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
@@ -148,15 +149,14 @@ SELECT id, user_id, account_id, module, record_id, kind, content, metadata, orig
 FROM memories
 WHERE user_id = $1 AND ($2::text = '' OR kind = $2::text)
   AND (expires_at IS NULL OR expires_at > now())
-  AND (NOT $3::boolean OR created_at < $4::timestamptz OR (created_at = $4::timestamptz AND id > $5::uuid))
+  AND created_at <= $3::timestamptz AND (created_at < $3::timestamptz OR id > $4::uuid)
 ORDER BY created_at DESC, id
-LIMIT $6
+LIMIT $5
 `
 
 type ListMemoriesParams struct {
 	UserID    string    `json:"user_id"`
 	Kind      string    `json:"kind"`
-	Behind    bool      `json:"behind"`
 	CreatedAt time.Time `json:"created_at"`
 	ID        uuid.UUID `json:"id"`
 	MaxRows   int32     `json:"max_rows"`
@@ -179,12 +179,11 @@ type ListMemoriesRow struct {
 }
 
 // ListMemories reads a page of a user's memories, newest first, from behind the
-// one that a cursor names.
+// one that a cursor names; the first page is behind a time to come.
 func (q *Queries) ListMemories(ctx context.Context, arg ListMemoriesParams) ([]ListMemoriesRow, error) {
 	rows, err := q.db.Query(ctx, listMemories,
 		arg.UserID,
 		arg.Kind,
-		arg.Behind,
 		arg.CreatedAt,
 		arg.ID,
 		arg.MaxRows,
@@ -430,70 +429,6 @@ func (q *Queries) LockMemories(ctx context.Context, ids []uuid.UUID) ([]LockMemo
 	items := []LockMemoriesRow{}
 	for rows.Next() {
 		var i LockMemoriesRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.UserID,
-			&i.AccountID,
-			&i.Module,
-			&i.RecordID,
-			&i.Kind,
-			&i.Content,
-			&i.Metadata,
-			&i.Origin,
-			&i.OriginID,
-			&i.ExpiresAt,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const lockMemoriesOfOrigin = `-- name: LockMemoriesOfOrigin :many
-SELECT m.id, m.user_id, m.account_id, m.module, m.record_id, m.kind, m.content, m.metadata, m.origin, m.origin_id, m.expires_at, m.created_at, m.updated_at
-FROM memories m
-JOIN (SELECT unnest($1::text[]) AS origin, unnest($2::text[]) AS origin_id) AS k
-  ON k.origin = m.origin AND k.origin_id = m.origin_id
-ORDER BY m.id FOR UPDATE OF m
-`
-
-type LockMemoriesOfOriginParams struct {
-	Origins   []string `json:"origins"`
-	OriginIds []string `json:"origin_ids"`
-}
-
-type LockMemoriesOfOriginRow struct {
-	ID        uuid.UUID  `json:"id"`
-	UserID    string     `json:"user_id"`
-	AccountID *string    `json:"account_id"`
-	Module    *string    `json:"module"`
-	RecordID  *string    `json:"record_id"`
-	Kind      string     `json:"kind"`
-	Content   string     `json:"content"`
-	Metadata  []byte     `json:"metadata"`
-	Origin    *string    `json:"origin"`
-	OriginID  *string    `json:"origin_id"`
-	ExpiresAt *time.Time `json:"expires_at"`
-	CreatedAt time.Time  `json:"created_at"`
-	UpdatedAt time.Time  `json:"updated_at"`
-}
-
-// LockMemoriesOfOrigin locks what other memory systems told of, by their ids.
-func (q *Queries) LockMemoriesOfOrigin(ctx context.Context, arg LockMemoriesOfOriginParams) ([]LockMemoriesOfOriginRow, error) {
-	rows, err := q.db.Query(ctx, lockMemoriesOfOrigin, arg.Origins, arg.OriginIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []LockMemoriesOfOriginRow{}
-	for rows.Next() {
-		var i LockMemoriesOfOriginRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.UserID,

@@ -46,6 +46,33 @@ func (q *Queries) AdoptCopies(ctx context.Context, arg AdoptCopiesParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const adoptOrigins = `-- name: AdoptOrigins :exec
+INSERT INTO mirrors (backend, memory_id, user_id, remote_id)
+SELECT $1::text, n.memory_id, n.user_id, n.remote_id
+FROM (SELECT unnest($2::uuid[]) AS memory_id, unnest($3::text[]) AS user_id, unnest($4::text[]) AS remote_id) AS n
+ORDER BY n.memory_id
+ON CONFLICT DO NOTHING
+`
+
+type AdoptOriginsParams struct {
+	Backend   string      `json:"backend"`
+	MemoryIds []uuid.UUID `json:"memory_ids"`
+	UserIds   []string    `json:"user_ids"`
+	RemoteIds []string    `json:"remote_ids"`
+}
+
+// AdoptOrigins makes the memories that the other system told us of the copies of
+// ours, where nobody has done so.
+func (q *Queries) AdoptOrigins(ctx context.Context, arg AdoptOriginsParams) error {
+	_, err := q.db.Exec(ctx, adoptOrigins,
+		arg.Backend,
+		arg.MemoryIds,
+		arg.UserIds,
+		arg.RemoteIds,
+	)
+	return err
+}
+
 const closeMirrors = `-- name: CloseMirrors :exec
 UPDATE mirrors m
 SET remote_id = nullif(n.remote_id, ''), adding_since = nullif(n.adding_since, '0001-01-01 00:00:00+00'), checksum = nullif(n.checksum, ''),
@@ -247,6 +274,22 @@ type DoubtCopiesParams struct {
 // DoubtCopies forgets what copies hold that were changed by others.
 func (q *Queries) DoubtCopies(ctx context.Context, arg DoubtCopiesParams) error {
 	_, err := q.db.Exec(ctx, doubtCopies, arg.Backend, arg.MemoryIds, arg.RemoteIds)
+	return err
+}
+
+const doubtMirror = `-- name: DoubtMirror :exec
+UPDATE mirrors SET checksum = NULL, adding_since = CASE WHEN remote_id IS NULL THEN now() END
+WHERE backend = $1 AND memory_id = $2
+`
+
+type DoubtMirrorParams struct {
+	Backend  string    `json:"backend"`
+	MemoryID uuid.UUID `json:"memory_id"`
+}
+
+// DoubtMirror forgets what a copy holds, and has whoever makes one look first.
+func (q *Queries) DoubtMirror(ctx context.Context, arg DoubtMirrorParams) error {
+	_, err := q.db.Exec(ctx, doubtMirror, arg.Backend, arg.MemoryID)
 	return err
 }
 

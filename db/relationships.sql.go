@@ -21,15 +21,83 @@ func (q *Queries) DeleteRelationships(ctx context.Context, ids []uuid.UUID) erro
 	return err
 }
 
+const findRelationships = `-- name: FindRelationships :many
+SELECT id, user_id, source, relationship, target, memory_id
+FROM relationships WHERE id IN (
+    SELECT unnest($1::uuid[])
+    UNION
+    SELECT d.id FROM relationships d WHERE d.memory_id = ANY ($2::uuid[])
+    UNION
+    SELECT o.id FROM relationships o
+    JOIN (SELECT unnest($3::text[]) AS user_id, unnest($4::text[]) AS source, unnest($5::text[]) AS relationship,
+                 unnest($6::text[]) AS target) AS k
+      ON k.user_id = o.user_id AND k.source = o.source AND k.relationship = o.relationship AND k.target = o.target
+    WHERE o.module IS NULL AND o.memory_id IS NULL)
+`
+
+type FindRelationshipsParams struct {
+	Ids           []uuid.UUID `json:"ids"`
+	MemoryIds     []uuid.UUID `json:"memory_ids"`
+	UserIds       []string    `json:"user_ids"`
+	Sources       []string    `json:"sources"`
+	Relationships []string    `json:"relationships"`
+	Targets       []string    `json:"targets"`
+}
+
+type FindRelationshipsRow struct {
+	ID           uuid.UUID  `json:"id"`
+	UserID       string     `json:"user_id"`
+	Source       string     `json:"source"`
+	Relationship string     `json:"relationship"`
+	Target       string     `json:"target"`
+	MemoryID     *uuid.UUID `json:"memory_id"`
+}
+
+// FindRelationships finds lines whoever holds them: those with the ids, those that
+// were derived from memories, and those that agents have drawn between the ends.
+func (q *Queries) FindRelationships(ctx context.Context, arg FindRelationshipsParams) ([]FindRelationshipsRow, error) {
+	rows, err := q.db.Query(ctx, findRelationships,
+		arg.Ids,
+		arg.MemoryIds,
+		arg.UserIds,
+		arg.Sources,
+		arg.Relationships,
+		arg.Targets,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindRelationshipsRow{}
+	for rows.Next() {
+		var i FindRelationshipsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.Source,
+			&i.Relationship,
+			&i.Target,
+			&i.MemoryID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertRelationships = `-- name: InsertRelationships :exec
-INSERT INTO relationships (id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id)
+INSERT INTO relationships (id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id, created_at)
 SELECT n.id, n.user_id, n.source, n.relationship, n.target, n.confidence, n.metadata, nullif(n.module, ''), nullif(n.record_id, ''),
-       nullif(n.memory_id, '00000000-0000-0000-0000-000000000000')
+       nullif(n.memory_id, '00000000-0000-0000-0000-000000000000'), coalesce(nullif(n.created_at, '0001-01-01 00:00:00+00'), now())
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS user_id, unnest($3::text[]) AS source,
              unnest($4::text[]) AS relationship, unnest($5::text[]) AS target,
              unnest($6::real[]) AS confidence, unnest($7::jsonb[]) AS metadata,
              unnest($8::text[]) AS module, unnest($9::text[]) AS record_id,
-             unnest($10::uuid[]) AS memory_id) AS n
+             unnest($10::uuid[]) AS memory_id, unnest($11::timestamptz[]) AS created_at) AS n
 `
 
 type InsertRelationshipsParams struct {
@@ -43,6 +111,7 @@ type InsertRelationshipsParams struct {
 	Modules       []string    `json:"modules"`
 	RecordIds     []string    `json:"record_ids"`
 	MemoryIds     []uuid.UUID `json:"memory_ids"`
+	CreatedAt     []time.Time `json:"created_at"`
 }
 
 func (q *Queries) InsertRelationships(ctx context.Context, arg InsertRelationshipsParams) error {
@@ -57,6 +126,7 @@ func (q *Queries) InsertRelationships(ctx context.Context, arg InsertRelationshi
 		arg.Modules,
 		arg.RecordIds,
 		arg.MemoryIds,
+		arg.CreatedAt,
 	)
 	return err
 }
@@ -130,31 +200,6 @@ func (q *Queries) ListOwnRelationships(ctx context.Context, arg ListOwnRelations
 	return items, nil
 }
 
-const listRelationshipIDs = `-- name: ListRelationshipIDs :many
-SELECT id FROM relationships WHERE id = ANY ($1::uuid[])
-`
-
-// ListRelationshipIDs returns which of the ids are lines of the graph, whoever holds them.
-func (q *Queries) ListRelationshipIDs(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, listRelationshipIDs, ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []uuid.UUID{}
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listRelationshipsOfRecords = `-- name: ListRelationshipsOfRecords :many
 SELECT r.id, r.user_id, r.source, r.relationship, r.target, r.confidence, r.module::text AS module, r.record_id::text AS record_id
 FROM relationships r
@@ -211,8 +256,27 @@ func (q *Queries) ListRelationshipsOfRecords(ctx context.Context, arg ListRelati
 
 const lockRelationships = `-- name: LockRelationships :many
 SELECT id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id, created_at
-FROM relationships WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED
+FROM relationships WHERE id IN (
+    SELECT unnest($1::uuid[])
+    UNION
+    SELECT d.id FROM relationships d WHERE d.memory_id = ANY ($2::uuid[])
+    UNION
+    SELECT o.id FROM relationships o
+    JOIN (SELECT unnest($3::text[]) AS user_id, unnest($4::text[]) AS source, unnest($5::text[]) AS relationship,
+                 unnest($6::text[]) AS target) AS k
+      ON k.user_id = o.user_id AND k.source = o.source AND k.relationship = o.relationship AND k.target = o.target
+    WHERE o.module IS NULL AND o.memory_id IS NULL)
+ORDER BY id FOR UPDATE SKIP LOCKED
 `
+
+type LockRelationshipsParams struct {
+	Ids           []uuid.UUID `json:"ids"`
+	MemoryIds     []uuid.UUID `json:"memory_ids"`
+	UserIds       []string    `json:"user_ids"`
+	Sources       []string    `json:"sources"`
+	Relationships []string    `json:"relationships"`
+	Targets       []string    `json:"targets"`
+}
 
 type LockRelationshipsRow struct {
 	ID           uuid.UUID  `json:"id"`
@@ -228,9 +292,17 @@ type LockRelationshipsRow struct {
 	CreatedAt    time.Time  `json:"created_at"`
 }
 
-// LockRelationships locks those lines that nobody else holds, in the order of their ids.
-func (q *Queries) LockRelationships(ctx context.Context, ids []uuid.UUID) ([]LockRelationshipsRow, error) {
-	rows, err := q.db.Query(ctx, lockRelationships, ids)
+// LockRelationships locks, of the lines that FindRelationships finds, those that
+// nobody else holds.
+func (q *Queries) LockRelationships(ctx context.Context, arg LockRelationshipsParams) ([]LockRelationshipsRow, error) {
+	rows, err := q.db.Query(ctx, lockRelationships,
+		arg.Ids,
+		arg.MemoryIds,
+		arg.UserIds,
+		arg.Sources,
+		arg.Relationships,
+		arg.Targets,
+	)
 	if err != nil {
 		return nil, err
 	}

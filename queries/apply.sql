@@ -32,12 +32,13 @@ WHERE EXISTS (SELECT FROM mirrors r WHERE r.remote_id = k.id);
 -- name: ListCopiesUnderWay :many
 -- ListCopiesUnderWay returns the positions of those texts that a copy holds which we
 -- have begun to make and do not know the id of: the other system may tell of it
--- before it answers. What the memory said earlier counts, too.
+-- before it answers. What the memory said earlier counts, too. Where it is not known
+-- whose a text is, the user is '', and it may be anybody's.
 SELECT n.position::bigint AS position
-FROM (SELECT unnest(@positions::bigint[]) AS position, unnest(@contents::text[]) AS content) AS n
+FROM (SELECT unnest(@positions::bigint[]) AS position, unnest(@user_ids::text[]) AS user_id, unnest(@contents::text[]) AS content) AS n
 WHERE EXISTS (
     SELECT FROM mirrors r
-    WHERE r.adding_since IS NOT NULL
+    WHERE r.adding_since IS NOT NULL AND (n.user_id = '' OR n.user_id = r.user_id)
       AND (EXISTS (SELECT FROM memories m WHERE m.id = r.memory_id AND m.content = n.content)
            OR EXISTS (SELECT FROM memory_history h WHERE h.memory_id = r.memory_id
                       AND (h.before ->> 'content' = n.content OR h.after ->> 'content' = n.content))));
@@ -52,6 +53,22 @@ FROM (SELECT unnest(@origins::text[]) AS origin, unnest(@origin_ids::text[]) AS 
 ORDER BY n.origin, n.origin_id
 ON CONFLICT (origin, origin_id) DO UPDATE SET origin = excluded.origin
 RETURNING t.origin, t.origin_id, t.told_at, t.event_id, t.state;
+
+-- name: LockMemoriesTold :many
+-- LockMemoriesTold locks, of what other memory systems told of, what nobody else
+-- holds, in the order of the ids.
+SELECT m.id, m.user_id, m.account_id, m.module, m.record_id, m.kind, m.content, m.metadata, m.origin, m.origin_id, m.expires_at, m.created_at, m.updated_at
+FROM memories m
+JOIN (SELECT unnest(@origins::text[]) AS origin, unnest(@origin_ids::text[]) AS origin_id) AS k
+  ON k.origin = m.origin AND k.origin_id = m.origin_id
+ORDER BY m.id FOR UPDATE OF m SKIP LOCKED;
+
+-- name: ListMemoriesTold :many
+-- ListMemoriesTold returns what of it there is, whoever holds it.
+SELECT m.origin::text AS origin, m.origin_id::text AS origin_id
+FROM memories m
+JOIN (SELECT unnest(@origins::text[]) AS origin, unnest(@origin_ids::text[]) AS origin_id) AS k
+  ON k.origin = m.origin AND k.origin_id = m.origin_id;
 
 -- name: UpdateToldMemories :exec
 UPDATE told_memories t SET told_at = n.told_at, event_id = n.event_id, state = n.state

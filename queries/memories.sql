@@ -20,14 +20,6 @@ FROM memories WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED;
 -- ListMemoryIDs returns which of the ids are memories, whoever holds them.
 SELECT id FROM memories WHERE id = ANY (@ids::uuid[]);
 
--- name: LockMemoriesOfOrigin :many
--- LockMemoriesOfOrigin locks what other memory systems told of, by their ids.
-SELECT m.id, m.user_id, m.account_id, m.module, m.record_id, m.kind, m.content, m.metadata, m.origin, m.origin_id, m.expires_at, m.created_at, m.updated_at
-FROM memories m
-JOIN (SELECT unnest(@origins::text[]) AS origin, unnest(@origin_ids::text[]) AS origin_id) AS k
-  ON k.origin = m.origin AND k.origin_id = m.origin_id
-ORDER BY m.id FOR UPDATE OF m;
-
 -- name: GetMemory :one
 -- GetMemory reads a memory that has not expired.
 SELECT id, user_id, account_id, module, record_id, kind, content, metadata, origin, origin_id, expires_at, created_at, updated_at
@@ -35,12 +27,12 @@ FROM memories WHERE id = @id AND (expires_at IS NULL OR expires_at > now());
 
 -- name: ListMemories :many
 -- ListMemories reads a page of a user's memories, newest first, from behind the
--- one that a cursor names.
+-- one that a cursor names; the first page is behind a time to come.
 SELECT id, user_id, account_id, module, record_id, kind, content, metadata, origin, origin_id, expires_at, created_at, updated_at
 FROM memories
 WHERE user_id = @user_id AND (@kind::text = '' OR kind = @kind::text)
   AND (expires_at IS NULL OR expires_at > now())
-  AND (NOT @behind::boolean OR created_at < @created_at::timestamptz OR (created_at = @created_at::timestamptz AND id > @id::uuid))
+  AND created_at <= @created_at::timestamptz AND (created_at < @created_at::timestamptz OR id > @id::uuid)
 ORDER BY created_at DESC, id
 LIMIT @max_rows;
 
@@ -56,8 +48,9 @@ LIMIT @max_rows;
 -- ListOwnMemoryIDs returns some of the memories of a user that no record stands behind.
 SELECT id FROM memories WHERE user_id = @user_id AND module IS NULL ORDER BY created_at DESC, id LIMIT @max_rows;
 
--- name: CountMemoriesOfUser :one
-SELECT count(*) FROM memories WHERE user_id = @user_id;
+-- name: CountMemoriesOfRecords :one
+-- CountMemoriesOfRecords counts the memories of a user that a record stands behind.
+SELECT count(*) FROM memories WHERE user_id = @user_id AND module IS NOT NULL;
 
 -- name: ListExpiredMemoryIDs :many
 SELECT id FROM memories WHERE expires_at <= now() ORDER BY expires_at LIMIT @max_rows;

@@ -10,6 +10,15 @@ SET wanted = mirrors.wanted + 1, due_at = least(mirrors.due_at, now()), failures
     waiting_since = coalesce(mirrors.waiting_since, now())
 RETURNING memory_id, job_id, due_at::timestamptz AS due_at, now()::timestamptz AS now;
 
+-- name: AdoptOrigins :exec
+-- AdoptOrigins makes the memories that the other system told us of the copies of
+-- ours, where nobody has done so.
+INSERT INTO mirrors (backend, memory_id, user_id, remote_id)
+SELECT @backend::text, n.memory_id, n.user_id, n.remote_id
+FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@user_ids::text[]) AS user_id, unnest(@remote_ids::text[]) AS remote_id) AS n
+ORDER BY n.memory_id
+ON CONFLICT DO NOTHING;
+
 -- name: SetMirrorJobs :exec
 UPDATE mirrors m SET job_id = n.job_id
 FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@job_ids::bigint[]) AS job_id) AS n
@@ -56,6 +65,11 @@ FROM (SELECT unnest(@memory_ids::uuid[]) AS memory_id, unnest(@remote_ids::text[
              unnest(@statuses::text[]) AS status, unnest(@last_errors::text[]) AS last_error,
              unnest(@waiting_since::timestamptz[]) AS waiting_since, unnest(@synced_at::timestamptz[]) AS synced_at) AS n
 WHERE m.backend = @backend AND m.memory_id = n.memory_id;
+
+-- name: DoubtMirror :exec
+-- DoubtMirror forgets what a copy holds, and has whoever makes one look first.
+UPDATE mirrors SET checksum = NULL, adding_since = CASE WHEN remote_id IS NULL THEN now() END
+WHERE backend = @backend AND memory_id = @memory_id;
 
 -- name: DeleteMirrors :exec
 -- DeleteMirrors ends lanes whose memory and copy are both gone.

@@ -7,13 +7,35 @@ JOIN (SELECT unnest(@modules::text[]) AS module, unnest(@record_ids::text[]) AS 
   ON k.module = r.module AND k.record_id = r.record_id;
 
 -- name: LockRelationships :many
--- LockRelationships locks those lines that nobody else holds, in the order of their ids.
+-- LockRelationships locks, of the lines that FindRelationships finds, those that
+-- nobody else holds.
 SELECT id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id, created_at
-FROM relationships WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED;
+FROM relationships WHERE id IN (
+    SELECT unnest(@ids::uuid[])
+    UNION
+    SELECT d.id FROM relationships d WHERE d.memory_id = ANY (@memory_ids::uuid[])
+    UNION
+    SELECT o.id FROM relationships o
+    JOIN (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@sources::text[]) AS source, unnest(@relationships::text[]) AS relationship,
+                 unnest(@targets::text[]) AS target) AS k
+      ON k.user_id = o.user_id AND k.source = o.source AND k.relationship = o.relationship AND k.target = o.target
+    WHERE o.module IS NULL AND o.memory_id IS NULL)
+ORDER BY id FOR UPDATE SKIP LOCKED;
 
--- name: ListRelationshipIDs :many
--- ListRelationshipIDs returns which of the ids are lines of the graph, whoever holds them.
-SELECT id FROM relationships WHERE id = ANY (@ids::uuid[]);
+-- name: FindRelationships :many
+-- FindRelationships finds lines whoever holds them: those with the ids, those that
+-- were derived from memories, and those that agents have drawn between the ends.
+SELECT id, user_id, source, relationship, target, memory_id
+FROM relationships WHERE id IN (
+    SELECT unnest(@ids::uuid[])
+    UNION
+    SELECT d.id FROM relationships d WHERE d.memory_id = ANY (@memory_ids::uuid[])
+    UNION
+    SELECT o.id FROM relationships o
+    JOIN (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@sources::text[]) AS source, unnest(@relationships::text[]) AS relationship,
+                 unnest(@targets::text[]) AS target) AS k
+      ON k.user_id = o.user_id AND k.source = o.source AND k.relationship = o.relationship AND k.target = o.target
+    WHERE o.module IS NULL AND o.memory_id IS NULL);
 
 -- name: ListOwnRelationships :many
 -- ListOwnRelationships reads those of the lines that an agent has drawn before.
@@ -29,11 +51,11 @@ ORDER BY r.id FOR UPDATE OF r;
 DELETE FROM relationships WHERE id = ANY (@ids::uuid[]);
 
 -- name: InsertRelationships :exec
-INSERT INTO relationships (id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id)
+INSERT INTO relationships (id, user_id, source, relationship, target, confidence, metadata, module, record_id, memory_id, created_at)
 SELECT n.id, n.user_id, n.source, n.relationship, n.target, n.confidence, n.metadata, nullif(n.module, ''), nullif(n.record_id, ''),
-       nullif(n.memory_id, '00000000-0000-0000-0000-000000000000')
+       nullif(n.memory_id, '00000000-0000-0000-0000-000000000000'), coalesce(nullif(n.created_at, '0001-01-01 00:00:00+00'), now())
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@user_ids::text[]) AS user_id, unnest(@sources::text[]) AS source,
              unnest(@relationships::text[]) AS relationship, unnest(@targets::text[]) AS target,
              unnest(@confidences::real[]) AS confidence, unnest(@metadata::jsonb[]) AS metadata,
              unnest(@modules::text[]) AS module, unnest(@record_ids::text[]) AS record_id,
-             unnest(@memory_ids::uuid[]) AS memory_id) AS n;
+             unnest(@memory_ids::uuid[]) AS memory_id, unnest(@created_at::timestamptz[]) AS created_at) AS n;

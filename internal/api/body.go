@@ -141,12 +141,17 @@ func metadata(into *map[string]any) field {
 	}
 }
 
-// list reads a list of objects, each with a fresh value and where its fields go.
-func list[T any](into *[]T, fields func(*T) object) field {
+// list reads a list of at most that many objects, each with a fresh value and where
+// its fields go. A body has room for a million empty ones, which would take up a
+// hundred times the memory that it does.
+func list[T any](into *[]T, most int, fields func(*T) object) field {
 	return func(path string, raw json.RawMessage) error {
 		var items []json.RawMessage
 		if json.Unmarshal(raw, &items) != nil {
 			return wrong(path, "want a list")
+		}
+		if len(items) > most {
+			return wrong(path, "want at most %d", most)
 		}
 		for i, item := range items {
 			var value T

@@ -31,7 +31,7 @@ func (e *everything) object() object {
 	return object{
 		"text": text(&e.Text), "optional": optionalText(&e.Optional), "whole": integer(&e.Whole), "number": number(&e.Number),
 		"flag": flag(&e.Flag), "moment": moment(&e.Moment), "metadata": metadata(&e.Metadata),
-		"list": list(&e.List, func(m *memory.Message) object { return object{"role": text(&m.Role), "content": text(&m.Content)} }),
+		"list": list(&e.List, memory.MaxMessages, func(m *memory.Message) object { return object{"role": text(&m.Role), "content": text(&m.Content)} }),
 	}
 }
 

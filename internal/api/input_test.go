@@ -150,6 +150,7 @@ func badOthers() []bad {
 		batch(1, "no batch", `{"user_id":"ada"}`, "items"),
 		batch(1, "an empty batch", `{"user_id":"ada","items":[]}`, "items"),
 		batch(memory.MaxBatch+1, "too many items", `{"user_id":"ada","items":[`+strings.Repeat(`{"content":"x"},`, memory.MaxBatch)+`{"content":"x"}]}`, "items"),
+		batch(memory.MaxBatch+1, "too many items, which are not looked at", `{"user_id":"ada","items":[`+strings.Repeat(`{"x":1},`, memory.MaxBatch)+`{}]}`, "items"),
 		batch(3, "one item that is wrong", `{"user_id":"ada","items":[{"content":"x"},{"content":"y"},{"content":""}]}`, "items[2].content"),
 		batch(2, "an item of an unknown kind", `{"user_id":"ada","items":[{"content":"x"},{"content":"y","kind":"poem"}]}`, "items[1].kind"),
 		batch(2, "an unknown field of an item", `{"user_id":"ada","items":[{"content":"x"},{"content":"y","user_id":"bob"}]}`, "items[1].user_id"),

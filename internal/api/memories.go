@@ -28,7 +28,7 @@ func (a *API) add(c *call) error {
 	err := c.only(object{
 		"user_id": text(&n.UserID), "content": text(&n.Content), "kind": text(&n.Kind), "metadata": metadata(&n.Metadata),
 		"expires_at": moment(&n.ExpiresAt),
-		"messages": list(&n.Messages, func(m *memory.Message) object {
+		"messages": list(&n.Messages, memory.MaxMessages, func(m *memory.Message) object {
 			return object{"role": text(&m.Role), "content": text(&m.Content)}
 		}),
 	})
@@ -57,7 +57,7 @@ func (a *API) addBatch(c *call) error {
 	var items []memory.New
 	err := c.only(object{
 		"user_id": text(&userID),
-		"items": list(&items, func(n *memory.New) object {
+		"items": list(&items, memory.MaxBatch, func(n *memory.New) object {
 			return object{"content": text(&n.Content), "kind": text(&n.Kind), "metadata": metadata(&n.Metadata)}
 		}),
 	})

@@ -140,7 +140,7 @@ func TestMemoryShapes(t *testing.T) {
 		},
 		{
 			"mem0, added", `{"event_details":{"id":"m1","data":{"memory":"likes <tea>"},"event":"ADD"}}`, "",
-			`memory | sha256-%x | memory_added | create | m1 | never | processed | {"event":"memory_added","user_id":"","source":"mem0","data":{"result":{"id":"m1","content":"likes <tea>"}}}`,
+			`memory | d1-76048ae76123b67d242640a7cea83791 | memory_added | create | m1 | never | processed | {"event":"memory_added","user_id":"","source":"mem0","data":{"result":{"id":"m1","content":"likes <tea>"}}}`,
 		},
 		{
 			"mem0, updated", `{"event_details":{"id":"m1","data":{"memory":"x","user_id":"u","metadata":{"k":[1]}},"event":"UPDATE"}}`, "w",
@@ -159,8 +159,8 @@ func TestMemoryShapes(t *testing.T) {
 			`memory | w | memory_updated | update | 7 | u | 2026-09-21 14:13:20.250 | processed | {"event":"memory_updated","user_id":"u","source":"mem0","data":{"after":{"id":"7","content":"a \u003c b"}}}`,
 		},
 		{
-			"mem0, flat, with a time as text", `{"event":"memory_add","memory_id":"m1","user_id":"u","memory":"x","timestamp":"2026-09-21T12:00:00Z"}`, "w",
-			`memory | w | memory_added | create | m1 | u | 2026-09-21 12:00:00.000 | processed | {"event":"memory_added","user_id":"u","source":"mem0","data":{"result":{"id":"m1","content":"x"}}}`,
+			"mem0, flat, with a time as text", `{"event":"memory_add","memory_id":"m1","user_id":"u","memory":"x","timestamp":"2026-09-21T12:00:00Z"}`, "",
+			`memory | sha256-%x | memory_added | create | m1 | u | 2026-09-21 12:00:00.000 | processed | {"event":"memory_added","user_id":"u","source":"mem0","data":{"result":{"id":"m1","content":"x"}}}`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -346,6 +346,28 @@ func TestMemoryRepeats(t *testing.T) {
 	m.tell(t, bare+" ").wantMemory(t, saysQueued)
 	if n := query[int64](t, m.pool, `SELECT count(*) FROM events`)[0]; n != 6 {
 		t.Errorf("%d events are stored, want 6", n)
+	}
+	wantWhole(t, m.pool)
+}
+
+// mem0 says neither when nor under which id it tells: what is told twice in a row is
+// a repeat, and what comes back after something else is a change.
+func TestAMemoryThatBecomesWhatItWas(t *testing.T) {
+	t.Parallel()
+	m := newMemoryDoor(t, setup{}, applied)
+	update := func(memory, id string) string {
+		return fmt.Sprintf(`{"event_details":{"id":%q,"data":{"memory":%q},"event":"UPDATE"}}`, id, memory)
+	}
+	for _, step := range []struct{ body, says string }{
+		{update("tea", "m1"), saysQueued},
+		{update("tea", "m1"), saysDuplicate},
+		{update("tea", "m2"), saysQueued},
+		{update("coffee", "m1"), saysQueued},
+		{update("tea", "m1"), saysQueued},
+		{update("tea", "m1"), saysDuplicate},
+		{update("tea", "m2"), saysDuplicate},
+	} {
+		m.tell(t, step.body).wantMemory(t, step.says)
 	}
 	wantWhole(t, m.pool)
 }

@@ -64,11 +64,12 @@ func readAccount(_ *call, a memory.Account) string {
 	return text.String()
 }
 
-// shown is a memory to read. Its lines are set in, so that none of them can pass
-// for one of ours.
+// shown is a memory to read. Its lines, whatever ends them, are set in, so that none
+// of them can pass for one of ours.
 func shown(m memory.Row) string {
-	return fmt.Sprintf("%s (%s, %s)\n    %s", m.ID, m.Kind, m.UpdatedAt.UTC().Format(time.DateOnly),
-		strings.ReplaceAll(cut(m.Content, maxShown), "\n", "\n    "))
+	const begin = "\n    "
+	setIn := strings.NewReplacer("\r\n", begin, "\n", begin, "\r", begin, "\v", begin, "\f", begin, "\u0085", begin, "\u2028", begin, "\u2029", begin)
+	return fmt.Sprintf("%s (%s, %s)%s%s", m.ID, m.Kind, m.UpdatedAt.UTC().Format(time.DateOnly), begin, setIn.Replace(cut(m.Content, maxShown)))
 }
 
 // maxEcho bounds what an error repeats of what was sent, in bytes.

@@ -294,6 +294,19 @@ func TestTextsAreShortAndResultsWhole(t *testing.T) {
 	}
 }
 
+// Whatever ends a line of a memory, the next one cannot pass for one of ours.
+func TestLinesOfMemoriesAreSetIn(t *testing.T) {
+	t.Parallel()
+	a := newHouse(t).near(t, ada())
+	for _, end := range []string{"\n", "\r\n", "\r", "\v", "\u0085", "\u2028", "\u2029"} {
+		var row memory.Row
+		a.use(t, "add", map[string]any{"content": "tea" + end + "2. forged"}, &row)
+		if text := a.use(t, "delete", map[string]any{"id": row.ID.String()}, nil); !strings.Contains(text, "\n    tea\n    2. forged") {
+			t.Errorf("%q: %q", end, text)
+		}
+	}
+}
+
 // What an agent reads of the tools is part of what they promise.
 func TestToolsAreDescribed(t *testing.T) {
 	t.Parallel()

@@ -26,11 +26,14 @@ type operation struct {
 	patch  *Patch
 	remove bool
 	some   bool // remove what is there of ids and may be; the answer is how many
-	ids    []uuid.UUID
-	link   *Link
-	unlink bool
-	told   []Announcement
-	bytes  int
+	// expired: remove what has expired alone. Meanwhile it may have got more time.
+	expired bool
+	ids     []uuid.UUID
+	removed *Removed // done already; the answer is kept under the key
+	link    *Link
+	unlink  bool
+	told    []Announcement
+	bytes   int
 }
 
 func (o operation) size() int { return o.bytes }
@@ -53,7 +56,9 @@ type commit struct {
 	rows   map[uuid.UUID]*Row  // nil: removed in this group
 	links  map[uuid.UUID]*Link // nil: removed in this group
 	lines  map[string]*Link    // what agents have drawn, by user and ends
-	held   map[uuid.UUID]bool  // by other transactions
+	// By other transactions: memories and lines, and what agents have drawn by user and ends.
+	held      map[uuid.UUID]bool
+	heldLines map[string]bool
 
 	work Work
 }
@@ -179,16 +184,19 @@ func (c *commit) lock(ctx context.Context, q *db.Queries, open []int) error {
 	}
 	c.now = c.now.UTC()
 	c.rows, c.links = map[uuid.UUID]*Row{}, map[uuid.UUID]*Link{}
-	c.lines, c.held = map[string]*Link{}, map[uuid.UUID]bool{}
-	var memories, lines []uuid.UUID
-	var drawn db.ListOwnRelationshipsParams
+	c.lines, c.held, c.heldLines = map[string]*Link{}, map[uuid.UUID]bool{}, map[string]bool{}
+	var memories []uuid.UUID
+	var lines db.LockRelationshipsParams
 	for _, i := range open {
 		switch o := c.ops[i]; {
 		case o.unlink:
-			lines = append(lines, o.ids...)
+			lines.Ids = append(lines.Ids, o.ids...)
 		case o.link != nil:
-			drawn.UserIds, drawn.Sources = append(drawn.UserIds, o.link.UserID), append(drawn.Sources, o.link.Source)
-			drawn.Relationships, drawn.Targets = append(drawn.Relationships, o.link.Relationship), append(drawn.Targets, o.link.Target)
+			lines.UserIds, lines.Sources = append(lines.UserIds, o.link.UserID), append(lines.Sources, o.link.Source)
+			lines.Relationships, lines.Targets = append(lines.Relationships, o.link.Relationship), append(lines.Targets, o.link.Target)
+		case o.remove:
+			lines.MemoryIds = append(lines.MemoryIds, o.ids...) // these go with it
+			memories = append(memories, o.ids...)
 		default:
 			memories = append(memories, o.ids...)
 		}
@@ -196,17 +204,19 @@ func (c *commit) lock(ctx context.Context, q *db.Queries, open []int) error {
 	if err := c.lockMemories(ctx, q, memories); err != nil {
 		return err
 	}
-	if err := c.lockLinks(ctx, q, lines, drawn); err != nil {
+	if err := c.lockLines(ctx, q, lines); err != nil {
 		return err
 	}
 	for _, i := range open {
-		for _, id := range c.ops[i].ids {
-			if c.held[id] {
-				c.answers[i].Err = group.ErrHeld
-			}
+		if c.isHeld(c.ops[i]) {
+			c.answers[i].Err = group.ErrHeld
 		}
 	}
 	return nil
+}
+
+func (c *commit) isHeld(o operation) bool {
+	return slices.ContainsFunc(o.ids, func(id uuid.UUID) bool { return c.held[id] }) || (o.link != nil && c.heldLines[lineOf(*o.link)])
 }
 
 func (c *commit) lockMemories(ctx context.Context, q *db.Queries, ids []uuid.UUID) error {
@@ -225,59 +235,52 @@ func (c *commit) lockMemories(ctx context.Context, q *db.Queries, ids []uuid.UUI
 		c.rows[row.ID] = &row
 	}
 	missing := slices.DeleteFunc(ids, func(id uuid.UUID) bool { return c.rows[id] != nil })
-	return c.note(ctx, missing, q.ListMemoryIDs)
-}
-
-func (c *commit) lockLinks(ctx context.Context, q *db.Queries, ids []uuid.UUID, drawn db.ListOwnRelationshipsParams) error {
-	if len(ids) > 0 {
-		rows, err := q.LockRelationships(ctx, ids)
-		if err != nil {
-			return fmt.Errorf("lock relationships: %w", err)
-		}
-		for _, r := range rows {
-			l, err := linkFrom(r)
-			if err != nil {
-				return err
-			}
-			c.links[l.ID] = &l
-		}
-		missing := slices.DeleteFunc(ids, func(id uuid.UUID) bool { return c.links[id] != nil })
-		if err := c.note(ctx, missing, q.ListRelationshipIDs); err != nil {
-			return err
-		}
-	}
-	if len(drawn.UserIds) == 0 {
+	if len(missing) == 0 {
 		return nil
 	}
-	rows, err := q.ListOwnRelationships(ctx, drawn)
+	there, err := q.ListMemoryIDs(ctx, missing)
 	if err != nil {
-		return fmt.Errorf("list relationships: %w", err)
+		return fmt.Errorf("list memories that others hold: %w", err)
 	}
-	for _, r := range rows {
-		l, err := linkFrom(db.LockRelationshipsRow(r))
-		if err != nil {
-			return err
-		}
-		if known := c.links[l.ID]; known != nil {
-			l = *known
-		}
-		c.links[l.ID] = &l
-		c.lines[lineOf(l)] = c.links[l.ID]
+	for _, id := range there {
+		c.held[id] = true
 	}
 	return nil
 }
 
-// note keeps which of the ids that were not locked there are all the same.
-func (c *commit) note(ctx context.Context, missing []uuid.UUID, list func(context.Context, []uuid.UUID) ([]uuid.UUID, error)) error {
-	if len(missing) == 0 {
+// lockLines waits for nobody either, or two groups could wait for each other: each
+// holds lines, those that go with a memory included, in an order of its own.
+func (c *commit) lockLines(ctx context.Context, q *db.Queries, p db.LockRelationshipsParams) error {
+	if len(p.Ids)+len(p.MemoryIds)+len(p.UserIds) == 0 {
 		return nil
 	}
-	there, err := list(ctx, missing)
+	rows, err := q.LockRelationships(ctx, p)
 	if err != nil {
-		return fmt.Errorf("look for what others hold: %w", err)
+		return fmt.Errorf("lock relationships: %w", err)
 	}
-	for _, id := range there {
-		c.held[id] = true
+	for _, r := range rows {
+		l, err := linkFrom(r)
+		if err != nil {
+			return err
+		}
+		c.links[l.ID] = &l
+		if l.Module == "" && l.MemoryID == nil {
+			c.lines[lineOf(l)] = &l
+		}
+	}
+	there, err := q.FindRelationships(ctx, db.FindRelationshipsParams(p))
+	if err != nil {
+		return fmt.Errorf("find relationships that others hold: %w", err)
+	}
+	for _, r := range there {
+		if c.links[r.ID] != nil {
+			continue
+		}
+		c.held[r.ID] = true
+		if r.MemoryID != nil {
+			c.held[*r.MemoryID] = true
+		}
+		c.heldLines[lineOf(Link{UserID: r.UserID, Source: r.Source, Relationship: r.Relationship, Target: r.Target})] = true
 	}
 	return nil
 }
@@ -303,6 +306,8 @@ func (c *commit) apply(o *operation) (any, error) {
 		return c.relate(o), nil
 	case o.unlink:
 		return c.unrelate(o)
+	case o.removed != nil:
+		return *o.removed, nil
 	}
 	c.work.Announcements = append(c.work.Announcements, o.told...)
 	return struct{}{}, nil
@@ -326,7 +331,10 @@ func (c *commit) add(o *operation) any {
 // mine returns the memory that o may change.
 func (c *commit) mine(o *operation, id uuid.UUID) (*Row, error) {
 	r := c.rows[id]
-	if r == nil || !o.caller.May(r.UserID) || (r.ExpiresAt != nil && !r.ExpiresAt.After(c.now) && !o.some) {
+	if r == nil || !o.caller.May(r.UserID) {
+		return nil, ErrNotFound
+	}
+	if expired := r.ExpiresAt != nil && !r.ExpiresAt.After(c.now); (expired && !o.some) || (!expired && o.expired) {
 		return nil, ErrNotFound
 	}
 	if r.FromCRM() {
@@ -375,7 +383,7 @@ func (c *commit) remove(o *operation) (any, error) {
 func (c *commit) removeSome(o *operation) any {
 	n := 0
 	for _, id := range o.ids {
-		if _, err := c.remove(&operation{caller: o.caller, ids: []uuid.UUID{id}, some: true}); err == nil {
+		if _, err := c.remove(&operation{caller: o.caller, ids: []uuid.UUID{id}, some: true, expired: o.expired}); err == nil {
 			n++
 		}
 	}

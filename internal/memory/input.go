@@ -14,13 +14,14 @@ import (
 
 // Bounds of what agents may store, in bytes unless said otherwise.
 const (
-	MaxContent       = 64 << 10 // a page or thirty of text; what is longer is stored in pieces
-	MaxMetadata      = 16 << 10 // as JSON
-	MaxMetadataDepth = 8        // objects and lists inside one another
-	MaxName          = 255      // a user_id, a key, an end of a relationship
-	MaxBatch         = 500      // items: one transaction
-	MaxPage          = 100      // memories in one answer
-	MaxQuery         = 1000     // the text of a search
+	MaxContent       = 64 << 10       // a page or thirty of text; what is longer is stored in pieces
+	MaxMetadata      = 16 << 10       // as JSON
+	MaxMetadataDepth = 8              // objects and lists inside one another
+	MaxName          = 255            // a user_id, a key, an end of a relationship
+	MaxBatch         = 500            // items: one transaction
+	MaxMessages      = MaxContent / 5 // turns of a conversation, a line each: "a: b"
+	MaxPage          = 100            // memories in one answer
+	MaxQuery         = 1000           // the text of a search
 )
 
 // Errors that callers branch on.
@@ -139,8 +140,8 @@ func (n New) item(id uuid.UUID, now time.Time) (Row, error) {
 	if err := CheckMetadata(n.Metadata); err != nil {
 		return Row{}, err
 	}
-	if n.ExpiresAt != nil && !n.ExpiresAt.After(now) {
-		return Row{}, invalid("expires_at", "want a time to come")
+	if n.ExpiresAt != nil && (!n.ExpiresAt.After(now) || n.ExpiresAt.After(lastMoment())) {
+		return Row{}, invalid("expires_at", "want a time to come, before the year 10000")
 	}
 	// To the microsecond, as a database keeps it.
 	expires := inUTC(n.ExpiresAt)
@@ -152,6 +153,10 @@ func (n New) item(id uuid.UUID, now time.Time) (Row, error) {
 		Origin: n.Origin, OriginID: n.OriginID, ExpiresAt: expires, CreatedAt: now, UpdatedAt: now,
 	}, nil
 }
+
+// lastMoment is the last that RFC 3339 can write, in UTC as all our times are: the
+// hours west of it have a later one.
+func lastMoment() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
 
 // conversation writes turns as text, one a line.
 func conversation(messages []Message) (string, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,7 +28,7 @@ type Link struct {
 	RecordID string `json:"record_id,omitempty"`
 	// MemoryID is the memory it was derived from; nil otherwise.
 	MemoryID  *uuid.UUID `json:"memory_id,omitempty"`
-	CreatedAt time.Time  `json:"created_at"`
+	CreatedAt time.Time  `json:"created_at"` // of one to draw, zero: now
 }
 
 // LinkOf is the line that a record's fields draw.
@@ -70,7 +72,8 @@ func (c LinkChange) Usual() Announcement {
 
 // lastingLines joins the changes of each line: those that are to be removed, and
 // those that are drawn in the end. One that says something else now is both, under
-// the same id.
+// the same id. Two transactions that draw the same lines draw them in one order, or
+// each would wait for the other's.
 func lastingLines(changes []LinkChange) (gone []uuid.UUID, drawn []Link) {
 	last := map[uuid.UUID]int{}
 	for i, c := range changes {
@@ -83,6 +86,7 @@ func lastingLines(changes []LinkChange) (gone []uuid.UUID, drawn []Link) {
 			drawn = append(drawn, c.Link)
 		}
 	}
+	slices.SortStableFunc(drawn, func(a, b Link) int { return strings.Compare(lineOf(a), lineOf(b)) })
 	return gone, drawn
 }
 
@@ -104,6 +108,7 @@ func writeLinks(ctx context.Context, q *db.Queries, changes []LinkChange) error 
 		p.Modules = append(p.Modules, l.Module)
 		p.RecordIds = append(p.RecordIds, l.RecordID)
 		p.MemoryIds = append(p.MemoryIds, orNil(l.MemoryID))
+		p.CreatedAt = append(p.CreatedAt, l.CreatedAt)
 	}
 	if len(gone) > 0 {
 		if err := q.DeleteRelationships(ctx, gone); err != nil {

@@ -33,6 +33,9 @@ type Record struct {
 	Summary      []string // lines about what belongs to an account, as "Contacts: 3"
 }
 
+// sourceZoho is what the metadata of a record's memory says of where it is from.
+const sourceZoho = "zoho"
+
 // FromRecord makes the memory of a record: who or what it is in the first line,
 // then a line per field. ok is false when nothing is known that is worth
 // remembering, as after a notification that carries ids alone.
@@ -46,7 +49,7 @@ func FromRecord(r Record) (m Memory, ok bool) {
 		Kind:    kindOf(r.Module),
 		Content: title(r) + "\n" + strings.Join(append(lines, r.Summary...), "\n"),
 		Metadata: map[string]any{
-			"source": "zoho", "module": r.Module, "record_id": r.ID, "account_id": r.AccountID,
+			"source": sourceZoho, "module": r.Module, "record_id": r.ID, "account_id": r.AccountID,
 		},
 	}
 	if r.ModifiedTime != "" {
@@ -55,11 +58,13 @@ func FromRecord(r Record) (m Memory, ok bool) {
 	return m, true
 }
 
-// Checksum is equal for two memories that a reader cannot tell apart. The time
-// of modification is left out: that alone is no news.
+// Checksum is equal for two memories that a reader cannot tell apart. The time of
+// a record's modification is left out: that alone is no news.
 func (m Memory) Checksum() [32]byte {
 	metadata := maps.Clone(m.Metadata)
-	delete(metadata, "modified_time")
+	if metadata["source"] == sourceZoho {
+		delete(metadata, "modified_time")
+	}
 	sum := sha256.New()
 	for _, part := range []string{m.UserID, m.Kind, m.Content} {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)

@@ -171,6 +171,7 @@ func TestChecksum(t *testing.T) {
 		{"a value that goes to another key", func(m *Memory) { m.Metadata["source"], m.Metadata["record_id"] = "1", "zoho" }, false},
 		{"a border between two parts", func(m *Memory) { m.Kind, m.Content = m.Kind+m.Content[:1], m.Content[1:] }, false},
 		{"no metadata", func(m *Memory) { m.Metadata = nil }, false},
+		{"a time that an agent calls so", func(m *Memory) { m.Metadata = map[string]any{"record_id": "1", "modified_time": "2024"} }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

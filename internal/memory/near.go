@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // leastLikeness is how alike two texts are at least, as the share of their runs of
@@ -106,10 +107,11 @@ func isSmall(word string) bool {
 	return false
 }
 
-// denies are words after which a comma matters: "no, refunds" and "no refunds".
+// denies are words after which a pause matters: "no, refunds" and "no refunds".
 func denies(word string) bool {
 	switch word {
-	case "no", "not", "never", "none", "nor", "stop", "non", "nein", "nicht", "kein", "nie", "ne", "pas", "nunca":
+	case "no", "not", "never", "none", "nor", "stop", "cannot", "non", "nein", "nicht", "kein", "nie", "ne", "pas", "nunca",
+		"niet", "nee", "geen", "não", "нет", "не":
 		return true
 	}
 	return strings.HasSuffix(word, "n't")
@@ -124,28 +126,44 @@ func isName(capitals string) bool {
 	return false
 }
 
+// maxUnit is how many letters a unit has at most: mW and MW are two.
+const maxUnit = 3
+
+// isWritten reports whether a word's capitals are a part of it: a unit behind a
+// number, what holds a digit, a path, userId.
+func isWritten(word, before string) bool {
+	lower := false
+	for _, r := range word {
+		if lower && unicode.IsUpper(r) {
+			return true
+		}
+		lower = unicode.IsLower(r)
+	}
+	return hasDigit(word) || strings.ContainsAny(word, `/\_`) || (hasDigit(before) && utf8.RuneCountInString(word) <= maxUnit)
+}
+
 // wordsOf cuts a text into words: in lower case, without the punctuation around
 // them. Signs that mean something stay: question marks, currencies, operators,
 // and all that stands at a digit but a full stop or a comma behind it.
 func wordsOf(content string) []string {
 	chunks := strings.Fields(strings.ReplaceAll(content, "’", "'"))
 	mixed := strings.ContainsFunc(content, unicode.IsLower)
+	markup := markupIn(chunks)
 	words := make([]string, 0, len(chunks))
 	for i, chunk := range chunks {
-		if isBullet(chunk) && !(i > 0 && hasDigit(chunks[i-1])) && !(i+1 < len(chunks) && hasDigit(chunks[i+1])) {
+		before, behind := around(chunks, i)
+		if isBullet(chunk) && !hasDigit(before) && !hasDigit(behind) {
 			continue
 		}
-		word := bare(chunk)
-		if !mixed || !isName(word) {
+		word := bare(chunk, markup)
+		if !mixed || !(isName(word) || isWritten(word, before)) {
 			word = strings.ToLower(word)
 		}
 		switch {
 		case word == "":
 			continue
-		case denies(word) && i+1 < len(chunks):
-			if last := chunk[len(chunk)-1]; strings.IndexByte(",.;:!", last) >= 0 {
-				word += ","
-			}
+		case denies(word) && behind != "" && (isBullet(behind) || !endsInLetter(chunk)):
+			word += ","
 		case word == "e-mail", word == "e-mails":
 			word = strings.Replace(word, "-", "", 1)
 		}
@@ -154,13 +172,45 @@ func wordsOf(content string) []string {
 	return words
 }
 
-// bare is a chunk without the punctuation around it.
-func bare(chunk string) string {
+// around are the chunks before and behind one, "" where there is none.
+func around(chunks []string, i int) (before, behind string) {
+	if i > 0 {
+		before = chunks[i-1]
+	}
+	if i+1 < len(chunks) {
+		behind = chunks[i+1]
+	}
+	return before, behind
+}
+
+func endsInLetter(chunk string) bool {
+	last, _ := utf8.DecodeLastRuneInString(chunk)
+	return unicode.IsLetter(last)
+}
+
+// markupIn are the signs that make words bold, or a program's, in a text: they stand
+// before a word and behind it or a later one. Alone they are a part of it: A*, _id.
+func markupIn(chunks []string) string {
+	markup := ""
+	for _, sign := range []string{"*", "_", "`"} {
+		opens := slices.IndexFunc(chunks, func(chunk string) bool { return strings.HasPrefix(chunk, sign) && !isBullet(chunk) })
+		closes := func(chunk string) bool {
+			return strings.HasSuffix(strings.TrimRight(chunk, ".,;:!?"), sign) && !isBullet(chunk)
+		}
+		if opens >= 0 && slices.ContainsFunc(chunks[opens:], closes) {
+			markup += sign
+		}
+	}
+	return markup
+}
+
+// bare is a chunk without the punctuation and the markup around it.
+func bare(chunk, markup string) string {
 	if hasDigit(chunk) {
 		return strings.TrimRight(chunk, ".,;:!")
 	}
-	chunk = strings.TrimRight(chunk, "\".,;:!…')]}”’»*_`")
-	return strings.TrimLeft(chunk, "\"'([{“„‘«*_`")
+	chunk = strings.TrimRight(chunk, "\".,;:!…')]}”’»"+markup)
+	return strings.TrimLeft(chunk, "\"'([{“„‘«"+markup)
 }
 
 func hasDigit(text string) bool { return strings.ContainsFunc(text, unicode.IsDigit) }
@@ -170,8 +220,7 @@ func hasDigit(text string) bool { return strings.ContainsFunc(text, unicode.IsDi
 func isBullet(chunk string) bool { return strings.Trim(chunk, "-–—•·*") == "" }
 
 // meaningOf is what metadata says of whom or what a memory is about, when, and how
-// much: equal texts about two persons are two memories. Other keys, as where it
-// was heard, may differ.
+// much: equal texts about two persons are two memories. Other keys may be one's alone.
 func meaningOf(metadata map[string]any) string {
 	about := map[string]any{}
 	for key, value := range metadata {
@@ -190,6 +239,27 @@ func isMeaning(key string) bool {
 	switch key {
 	case "relationships", "date", "when", "due", "due_date", "event_date", "start", "end", "valid_from", "valid_until",
 		"amount", "value", "price", "quantity", "currency", "status", "stage", "subject":
+		return true
+	}
+	return false
+}
+
+// contradicts reports whether two metadata say different things under one key. That
+// two were heard at different places is none.
+func contradicts(a, b map[string]any) bool {
+	for key, value := range a {
+		if other, both := b[key]; both && !isProvenance(key) && !sameJSON(value, other) {
+			return true
+		}
+	}
+	return false
+}
+
+// isProvenance are keys that say where, when and how surely something was heard.
+func isProvenance(key string) bool {
+	switch key {
+	case "source", "session", "session_id", "conversation", "conversation_id", "thread", "thread_id", "message_id", "chat_id", "run_id",
+		"agent_id", "confidence", "created_at", "updated_at", "timestamp", "modified_time":
 		return true
 	}
 	return false

@@ -206,6 +206,7 @@ func match(page []*seen, known map[int64][]*seen) (pairs []pair, fresh []*seen) 
 		for _, older := range known[m.mark] {
 			if found = m.same(older.reading) && mergeable(m.Row, older.Row); found {
 				pairs = append(pairs, pair{of: m, older: older})
+				older.Metadata = mergedMetadata(m.Row, older.Row) // as it will be to those behind
 				break
 			}
 		}

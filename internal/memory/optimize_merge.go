@@ -92,7 +92,8 @@ func (m *merge) take(of, older *seen) bool {
 	return true
 }
 
-// mergedMetadata is what both say; where they differ, what the survivor does.
+// mergedMetadata is what both say; where they were heard at different places, what
+// the survivor says of that.
 func mergedMetadata(of, survivor Row) map[string]any {
 	merged := maps.Clone(of.Metadata)
 	if merged == nil {
@@ -102,8 +103,11 @@ func mergedMetadata(of, survivor Row) map[string]any {
 	return merged
 }
 
-// mergeable reports whether the metadata of both together is still metadata.
-func mergeable(of, survivor Row) bool { return CheckMetadata(mergedMetadata(of, survivor)) == nil }
+// mergeable reports whether the metadata of both together loses nothing, and is
+// still metadata.
+func mergeable(of, survivor Row) bool {
+	return !contradicts(of.Metadata, survivor.Metadata) && CheckMetadata(mergedMetadata(of, survivor)) == nil
+}
 
 // later is the later of two times; nil is never.
 func later(a, b *time.Time) *time.Time {

@@ -90,6 +90,26 @@ func TestOptimizeLeavesAlone(t *testing.T) {
 	}
 }
 
+// Two memories that say the same of two things are two, whatever the key is called.
+func TestOptimizeKeepsWhatMetadataTellsApart(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	for _, metadata := range []string{`{"source": "chat-1"}`, `{"order": 1001, "source": "chat-2"}`, `{"order": 1002}`, `{"order": 1001}`} {
+		o.remember(t, Row{Content: "asked for a refund", Metadata: metadataOf(t, metadata)})
+	}
+	dry, run := o.do(t, Optimize, "ada", true), o.do(t, Optimize, "ada", false)
+	if diff := cmp.Diff(&OptimizedData{Before: 4, After: 2, Removed: 2, Merged: 2}, run.Progress.Optimized); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(run.Progress, dry.Progress); diff != "" {
+		t.Errorf("a dry run counts otherwise (-run +dry):\n%s", diff)
+	}
+	want := []string{`{"order": 1001, "source": "chat-1"}`, `{"order": 1002}`}
+	if diff := cmp.Diff(want, o.texts(t, `SELECT metadata::text FROM memories ORDER BY created_at`)); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+}
+
 func TestOptimizeOfNobody(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -156,7 +176,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	o.runner.page = 3
 	gone := time.Now().Add(-time.Hour)
 	for i := range 20 {
-		o.remember(t, Row{Content: fmt.Sprintf("likes tea no %d", i%6), Metadata: metadataOf(t, fmt.Sprintf(`{"i": %d}`, i))})
+		o.remember(t, Row{Content: fmt.Sprintf("likes tea no %d", i%6), Metadata: metadataOf(t, fmt.Sprintf(`{"session": %d}`, i))})
 	}
 	o.remember(t, Row{Content: "an old offer", ExpiresAt: &gone})
 	before := o.everything(t)
@@ -230,7 +250,7 @@ func TestARunThatIsCutAnywhere(t *testing.T) {
 		o.runner.page = 4
 		gone := time.Now().Add(-time.Hour)
 		for i := range 14 {
-			o.remember(t, Row{Content: fmt.Sprintf("likes tea no %d", i%5), Metadata: metadataOf(t, fmt.Sprintf(`{"i": %d, "topic": "tea"}`, i))})
+			o.remember(t, Row{Content: fmt.Sprintf("likes tea no %d", i%5), Metadata: metadataOf(t, fmt.Sprintf(`{"session": %d, "topic": "tea"}`, i))})
 		}
 		for range 9 {
 			o.remember(t, Row{Content: "an old offer", ExpiresAt: &gone})

@@ -105,7 +105,7 @@ func (s *Searcher) Search(ctx context.Context, q Query) ([]Found, error) {
 		return nil, err
 	}
 	if s.o.Embedder != nil && len(found) > 0 {
-		s.rerank(ctx, q.Text, found[:min(maxReranked, len(found))])
+		s.rerank(ctx, q.Text, found)
 	}
 	return found[:min(q.Limit, len(found))], nil
 }

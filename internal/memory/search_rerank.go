@@ -55,14 +55,16 @@ func (r *rest) begin(now time.Time) {
 	r.until = now.Add(restTime)
 }
 
-// rerank puts found in the order that its words and what it means to the embedder
-// say together. When the embedder is of no help found stays as it is, and the
-// embedder is left alone for a while; the log says so.
+// rerank puts the best of found in the order that their words and what they mean to
+// the embedder say together. The rest stay behind them: of what they mean nothing is
+// known. When the embedder is of no help found stays as it is, and the embedder is
+// left alone for a while; the log says so.
 func (s *Searcher) rerank(ctx context.Context, text string, found []Found) {
 	if !s.rest.over(s.o.Now()) {
 		return
 	}
-	cosines, err := s.cosines(ctx, text, found)
+	best := found[:min(maxReranked, len(found))]
+	cosines, err := s.cosines(ctx, text, best)
 	if err != nil {
 		// A caller that has left says nothing about the embedder.
 		if ctx.Err() == nil {
@@ -72,9 +74,12 @@ func (s *Searcher) rerank(ctx context.Context, text string, found []Found) {
 		return
 	}
 	for i := range found {
-		found[i].Score = (1-partMeaning)*found[i].Score + partMeaning*max(cosines[i], 0)
+		found[i].Score *= 1 - partMeaning
 	}
-	slices.SortStableFunc(found, func(a, b Found) int { return cmp.Compare(b.Score, a.Score) })
+	for i := range best {
+		best[i].Score += partMeaning * max(cosines[i], 0)
+	}
+	slices.SortStableFunc(best, func(a, b Found) int { return cmp.Compare(b.Score, a.Score) })
 }
 
 // cosines says how near in meaning each memory is to a text, -1 to 1.

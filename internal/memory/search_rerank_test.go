@@ -207,3 +207,30 @@ func TestCosine(t *testing.T) {
 		}
 	}
 }
+
+// Those that the embedder was not asked about stand behind those it was, and their
+// scores say so, too.
+func TestScoresFallBeyondWhatIsReranked(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	for i := range maxReranked + 10 {
+		put(t, pool, stored{Content: "the user owns a house", CreatedAt: today.Add(-time.Duration(i) * time.Hour)})
+	}
+	e := &fakeEmbedder{model: "m1", embed: func(_ context.Context, texts []string) ([][]float32, error) {
+		vectors := make([][]float32, len(texts))
+		for i := range vectors {
+			vectors[i] = []float32{0, 1}
+		}
+		vectors[0] = []float32{1, 0} // none means what the query does
+		return vectors, nil
+	}}
+	found := search(t, searcher(t, pool, SearchOptions{Embedder: e}), Query{UserID: "ada", Text: "house", Limit: MaxPage})
+	if len(found) != maxReranked+10 {
+		t.Fatalf("found %d", len(found))
+	}
+	for i := 1; i < len(found); i++ {
+		if found[i].Score > found[i-1].Score {
+			t.Fatalf("%d has the score %g, %d before it %g", i, found[i].Score, i-1, found[i-1].Score)
+		}
+	}
+}

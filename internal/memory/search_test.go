@@ -292,3 +292,43 @@ func TestFits(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// What is found by no word, but as it stands, or by what looks like a word, passes the
+// same filters.
+func TestSearchFiltersWhatNoWordFinds(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	past, come := today.Add(-time.Hour), today.Add(time.Hour)
+	const content = "=> liquorice"
+	for _, m := range []stored{
+		{Content: content, Kind: "note", Metadata: `{"a":1}`},
+		{Content: content, User: "bob", Kind: "note", Metadata: `{"a":1}`},
+		{Content: content, Kind: "task", Metadata: `{"a":1}`},
+		{Content: content, Kind: "note", Metadata: `{"a":2}`},
+		{Content: content, Kind: "note", Metadata: `{"a":1}`, ExpiresAt: &past},
+		{Content: content, Kind: "note", Metadata: `{"a":1}`, ExpiresAt: &come},
+		{Content: content, Kind: "note", Metadata: `{"a":1}`, CreatedAt: today.Add(-72 * time.Hour)},
+		{Content: content, Kind: "note", Metadata: `{"a":1}`, CreatedAt: today.Add(72 * time.Hour)},
+	} {
+		put(t, pool, m)
+	}
+	s := searcher(t, pool, SearchOptions{})
+	for _, text := range []string{"=>", "liqourice"} {
+		for name, tt := range map[string]struct {
+			query Query
+			want  int
+		}{
+			"none":     {Query{}, 6},
+			"kind":     {Query{Kind: "task"}, 1},
+			"metadata": {Query{Metadata: map[string]any{"a": 2}}, 1},
+			"since":    {Query{Since: today.Add(-48 * time.Hour)}, 5},
+			"until":    {Query{Until: today.Add(48 * time.Hour)}, 5},
+			"all":      {Query{Kind: "note", Metadata: map[string]any{"a": 1}, Since: today.Add(-48 * time.Hour), Until: today}, 2},
+		} {
+			tt.query.UserID, tt.query.Text = "ada", text
+			if found := search(t, s, tt.query); len(found) != tt.want {
+				t.Errorf("%s, filtered by %s: found %d, want %d", text, name, len(found), tt.want)
+			}
+		}
+	}
+}

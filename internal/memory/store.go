@@ -191,7 +191,8 @@ func (s *Store) Delete(ctx context.Context, c Caller, id uuid.UUID) (Row, error)
 
 // DeleteAll removes all that a user's memory holds but what follows the CRM, some
 // hundred in a transaction, and tells of each. What is not removed when it fails
-// is when it is asked for again.
+// is when it is asked for again. Its answer is kept under the key with the last of
+// them. It returns an *Invalid, ErrNotFound or ErrKeyReused.
 func (s *Store) DeleteAll(ctx context.Context, c Caller, userID string) (Removed, error) {
 	var r Removed
 	if err := CheckUserID(userID); err != nil {
@@ -200,8 +201,12 @@ func (s *Store) DeleteAll(ctx context.Context, c Caller, userID string) (Removed
 	if !c.May(userID) {
 		return r, ErrNotFound
 	}
-	c.Key = "" // asked for again it has nothing left to do
 	q := db.New(s.pool)
+	if before, err := s.answered(ctx, q, c); before != nil || err != nil {
+		return readAnswer[Removed](before, err)
+	}
+	keyed := c
+	c.Key = ""
 	for {
 		ids, err := q.ListOwnMemoryIDs(ctx, db.ListOwnMemoryIDsParams{UserID: userID, MaxRows: MaxBatch})
 		if err != nil {
@@ -216,12 +221,31 @@ func (s *Store) DeleteAll(ctx context.Context, c Caller, userID string) (Removed
 		}
 		r.Deleted += n
 	}
-	kept, err := q.CountMemoriesOfUser(ctx, userID)
+	kept, err := q.CountMemoriesOfRecords(ctx, userID)
 	if err != nil {
 		return r, fmt.Errorf("count memories: %w", err)
 	}
 	r.Kept = int(kept)
-	return r, nil
+	return do[Removed](ctx, s, operation{caller: keyed, removed: &r})
+}
+
+// answered returns the answer that is kept under the caller's key; nil when there
+// is none.
+func (s *Store) answered(ctx context.Context, q *db.Queries, c Caller) ([]byte, error) {
+	if c.Key == "" {
+		return nil, nil
+	}
+	rows, err := q.ListIdempotencyKeys(ctx, db.ListIdempotencyKeysParams{Actors: []string{c.Actor}, Keys: []string{c.Key}})
+	if err != nil {
+		return nil, fmt.Errorf("list idempotency keys: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	if !bytes.Equal(rows[0].Digest, c.Digest[:]) {
+		return nil, ErrKeyReused
+	}
+	return rows[0].Answer, nil
 }
 
 // Expire removes memories whose time is up, tells of each, and returns how many.
@@ -234,7 +258,7 @@ func (s *Store) Expire(ctx context.Context) (int, error) {
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return do[int](ctx, s, operation{caller: Caller{Actor: "expiry", All: true}, remove: true, some: true, ids: ids})
+	return do[int](ctx, s, operation{caller: Caller{Actor: "expiry", All: true}, remove: true, some: true, expired: true, ids: ids})
 }
 
 // Relate draws a line of the graph, and tells of it where it is new or says
@@ -272,7 +296,15 @@ func do[T any](ctx context.Context, s *Store, op operation) (T, error) {
 	if err != nil {
 		return value, err
 	}
-	decoder := json.NewDecoder(bytes.NewReader(a.json))
+	return readAnswer[T](a.json, nil)
+}
+
+func readAnswer[T any](answer []byte, err error) (T, error) {
+	var value T
+	if err != nil {
+		return value, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(answer))
 	decoder.UseNumber() // ids in metadata are greater than a float can hold
 	if err := decoder.Decode(&value); err != nil {
 		return value, fmt.Errorf("read the answer of a write: %w", err)
@@ -318,13 +350,12 @@ func (s *Store) List(ctx context.Context, c Caller, l List) (Page, error) {
 	if err := CheckKind(l.Kind); err != nil {
 		return Page{}, err
 	}
-	p := db.ListMemoriesParams{UserID: l.UserID, Kind: l.Kind, MaxRows: int32(l.Limit + 1)} //nolint:gosec // at most MaxPage
+	p := db.ListMemoriesParams{UserID: l.UserID, Kind: l.Kind, CreatedAt: lastMoment(), MaxRows: int32(l.Limit + 1)} //nolint:gosec // at most MaxPage
 	if l.Cursor != "" {
-		at, id, err := readCursor(l.Cursor, l.UserID)
-		if err != nil {
+		var err error
+		if p.CreatedAt, p.ID, err = readCursor(l.Cursor, l.UserID); err != nil {
 			return Page{}, err
 		}
-		p.Behind, p.CreatedAt, p.ID = true, at, id
 	}
 	if !c.May(l.UserID) {
 		return Page{}, ErrNotFound

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 // shop is a store on a database of its own, with somebody who wants all webhooks.
 type shop struct {
 	*memory.Store
-	pool *pgxpool.Pool
+	writer *memory.Writer
+	pool   *pgxpool.Pool
 }
 
 func newShop(t testing.TB, backend string) *shop {
@@ -47,7 +48,7 @@ func shopOn(t testing.TB, pool *pgxpool.Pool, backend string) *shop {
 		t.Fatal(err)
 	}
 	writer := memory.NewWriter(jobs, memory.Sender{Source: "memrelay", BotVersion: "1.2.3"}, backend, time.Now)
-	s := &shop{Store: memory.NewStore(pool, writer), pool: pool}
+	s := &shop{Store: memory.NewStore(pool, writer), writer: writer, pool: pool}
 	t.Cleanup(s.Wait)
 	return s
 }
@@ -405,6 +406,20 @@ func TestChangesOfOneMemoryAtTheSameTime(t *testing.T) {
 	}
 }
 
+// Whatever an agent changes is kept; that a record's time of modification alone is
+// no news concerns records.
+func TestAnAgentsOwnTimeIsKept(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	r := s.add(t, "likes tea")
+	for _, at := range []string{"2026-01-01", "2026-02-01"} {
+		after, err := s.Update(t.Context(), ada(), r.ID, memory.Patch{Metadata: map[string]any{"modified_time": at}})
+		if err != nil || after.Metadata["modified_time"] != at {
+			t.Errorf("asked for %s: %v, %v", at, after.Metadata, err)
+		}
+	}
+}
+
 // Some change while others delete: whoever comes later finds nothing.
 func TestUpdatesAndADeleteAtTheSameTime(t *testing.T) {
 	t.Parallel()
@@ -679,30 +694,52 @@ func TestAHangUp(t *testing.T) {
 	}
 }
 
-// What another system told of keeps its origin, whatever agents do to it, and is not
-// copied back to where it came from.
+// What another system told of keeps its origin, whatever agents do to it. What they
+// do is carried there: to the memory it told of, and not to a second one.
 func TestWhatOthersTold(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "mem0")
-	told := func(origin string) memory.Row {
-		t.Helper()
-		r, err := s.Add(t.Context(), ada(), memory.New{
-			UserID: "ada", Content: "likes tea", Origin: origin, OriginID: "7", Metadata: map[string]any{"origin": origin, "origin_id": "7", "mood": "good"},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
+	metadata := map[string]any{"origin": "mem0", "origin_id": "7", "mood": "good"}
+	r := memory.Row{ID: uuid.New(), UserID: "ada", Kind: "fact", Content: "likes tea", Metadata: metadata, Origin: "mem0", OriginID: "7"}
+	err := pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
+		return s.writer.Write(t.Context(), tx, memory.Work{Changes: []memory.Change{{After: &r, EventID: 1}}})
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	theirs, others := told("mem0"), told("elsewhere")
-	changed, err := s.Update(t.Context(), ada(), theirs.ID, memory.Patch{Metadata: map[string]any{"mood": "bad", "origin_id": "8"}})
+	if n := s.counts(t)[5]; n != 0 {
+		t.Errorf("%d copies are made of what it has itself", n)
+	}
+	changed, err := s.Update(t.Context(), ada(), r.ID, memory.Patch{Metadata: map[string]any{"mood": "bad", "origin_id": "8"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]any{"origin": "mem0", "origin_id": "7", "mood": "bad"}, changed.Metadata); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
 	}
-	if ids := rows[uuid.UUID](t, s.pool, `SELECT memory_id FROM mirrors`); len(ids) != 1 || ids[0] != others.ID {
-		t.Errorf("copied: %v, want %s alone", ids, others.ID)
+	if ids := rows[string](t, s.pool, `SELECT format('%s is %s, wanted %s', memory_id, remote_id, wanted) FROM mirrors`); !cmp.Equal(ids, []string{r.ID.String() + " is 7, wanted 1"}) {
+		t.Errorf("copied: %q", ids)
+	}
+}
+
+// Asked for again under the same key, it removes nothing that came since.
+func TestDeleteAllUnderAKey(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	s.add(t, "likes tea")
+	keyed := ada()
+	keyed.Key = "k"
+	for range 2 {
+		if r, err := s.DeleteAll(t.Context(), keyed, "ada"); err != nil || r != (memory.Removed{Deleted: 1}) {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		s.add(t, "likes coffee")
+	}
+	keyed.Digest = sha256.Sum256([]byte("b"))
+	if _, err := s.DeleteAll(t.Context(), keyed, "ada"); !errors.Is(err, memory.ErrKeyReused) {
+		t.Errorf("another question under the same key: %v", err)
+	}
+	if n := s.counts(t); n[0] != 2 {
+		t.Errorf("%d memories are there, want 2", n[0])
 	}
 }

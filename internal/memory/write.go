@@ -309,10 +309,20 @@ func (w *Writer) wakeMirrors(ctx context.Context, tx pgx.Tx, changes []Change) e
 		return nil
 	}
 	users := map[uuid.UUID]string{}
+	own := db.AdoptOriginsParams{Backend: w.backend}
 	for _, c := range changes {
-		// What the other system told us of it has already.
-		if r := c.subject(); r.Origin != w.backend {
-			users[r.ID] = r.UserID
+		r := c.subject()
+		if r.Origin == w.backend {
+			if c.EventID != 0 {
+				continue // it has told us of this itself
+			}
+			own.MemoryIds, own.UserIds, own.RemoteIds = append(own.MemoryIds, r.ID), append(own.UserIds, r.UserID), append(own.RemoteIds, r.OriginID)
+		}
+		users[r.ID] = r.UserID
+	}
+	if len(own.MemoryIds) > 0 {
+		if err := db.New(tx).AdoptOrigins(ctx, own); err != nil {
+			return fmt.Errorf("adopt what another system told of: %w", err)
 		}
 	}
 	return WakeMirrors(ctx, tx, w.jobs, w.backend, users)

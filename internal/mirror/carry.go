@@ -14,14 +14,16 @@ import (
 // outcome is what became of one attempt.
 type outcome struct {
 	claim
-	upTo int64 // what the lane was taken for; 0: it was not
-	err  error // nil: the copy is what the memory was, or is gone as it is
+	upTo   int64  // what the lane was taken for; 0: it was not
+	userID string // the lane's
+	err    error  // nil: the copy is what the memory was, or is gone as it is
 
 	gone     bool   // the memory is
 	remoteID string // of the copy as it is known now, "" for none
 	checksum []byte // of what it holds; nil: nothing is known of it
 	begun    bool   // a copy may have been made that remoteID does not name
-	added    string // the copy that this attempt made; "": it made none
+	called   bool   // somebody was
+	made     string // the copy that this attempt made; "": it made none
 	changed  bool   // something there is another now
 	// postponed is not 0 when nobody was called: for so long nobody is.
 	postponed time.Duration
@@ -33,7 +35,7 @@ type outcome struct {
 // carry makes the copy what was taken. An error says that the job's context has
 // ended: then nothing is known, and the next attempt takes the same again.
 func (m *Mirror) carry(ctx context.Context, c claim, work taken) (outcome, error) {
-	out := outcome{claim: c, upTo: work.upTo, gone: work.item == nil, remoteID: work.remoteID, checksum: work.checksum, begun: work.begun}
+	out := outcome{claim: c, upTo: work.upTo, userID: work.userID, gone: work.item == nil, remoteID: work.remoteID, checksum: work.checksum, begun: work.begun}
 	if work.err != nil {
 		out.err = work.err
 		return out, nil
@@ -48,6 +50,7 @@ func (m *Mirror) carry(ctx context.Context, c claim, work taken) (outcome, error
 	}
 	within, cancel := context.WithTimeout(ctx, m.o.CallTime)
 	defer cancel()
+	out.called = true
 	m.call(within, work, &out)
 	m.breaker.Report(ctx, out.err)
 	if out.err != nil && ctx.Err() != nil {
@@ -112,6 +115,9 @@ func (m *Mirror) update(ctx context.Context, work taken, out *outcome) {
 			out.checksum = held
 		}
 	default:
+		if id != out.remoteID {
+			out.made = id
+		}
 		out.remoteID, out.checksum, out.changed = id, work.sum, true
 	}
 }
@@ -126,7 +132,7 @@ func (m *Mirror) add(ctx context.Context, work taken, out *outcome) {
 	case id == "":
 		out.err = errors.New("add: the remote named no copy")
 	default:
-		out.remoteID, out.added, out.checksum, out.begun, out.changed = id, id, work.sum, false, true
+		out.remoteID, out.made, out.checksum, out.begun, out.changed = id, id, work.sum, false, true
 	}
 }
 

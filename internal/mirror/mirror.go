@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
+	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/breaker"
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/job"
@@ -138,18 +140,31 @@ func (m *Mirror) finish(ctx context.Context, out outcome) error {
 		// What was called is called again: an Add is looked for first.
 		return m.wait(ctx, fmt.Errorf("write down what became of a copy: %w", err), "memory_id", out.memoryID)
 	}
-	m.removeTwin(record, out, end)
+	if end.fenced && out.called {
+		m.makeGood(record, out, end)
+	}
 	return nil
 }
 
-// removeTwin removes a copy that this attempt made although another had the lane by
-// then, and had made one itself, or had seen the memory go. Nobody knows of it.
-func (m *Mirror) removeTwin(ctx context.Context, out outcome, end ending) {
-	if !end.fenced || out.added == "" || out.added == end.remoteID || (end.there && end.remoteID == "") {
-		return
+// makeGood is for an attempt that called although another had the lane by then. A
+// copy that it made is removed: nobody knows of it. What the lane's copy is nobody
+// knows any more either, so that the lane has to make it anew.
+func (m *Mirror) makeGood(ctx context.Context, out outcome, end ending) {
+	var err error
+	if out.made != "" && out.made != end.remoteID {
+		err = m.remote.Delete(ctx, out.made)
 	}
-	if err := m.remote.Delete(ctx, out.added); err != nil {
-		m.o.Log.WarnContext(ctx, "a second copy was made and not removed: memrelay memory resync finds it",
+	err = errors.Join(err, pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
+		if err := memory.WakeMirrors(ctx, tx, m.jobs, m.o.Backend, map[uuid.UUID]string{out.memoryID: out.userID}); err != nil {
+			return err
+		}
+		if err := db.New(tx).DoubtMirror(ctx, db.DoubtMirrorParams{Backend: m.o.Backend, MemoryID: out.memoryID}); err != nil {
+			return fmt.Errorf("doubt a copy: %w", err)
+		}
+		return nil
+	}))
+	if err != nil {
+		m.o.Log.WarnContext(ctx, "two attempts at a copy have met, and one was not made good: memrelay memory resync mends it",
 			"memory_id", out.memoryID, "error", err)
 	}
 }

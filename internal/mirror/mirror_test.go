@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -82,12 +83,12 @@ func TestAnOvertakenAttemptWritesNothing(t *testing.T) {
 	j := s.begin(t, r)
 	before := one[string](t, s, `SELECT to_jsonb(m)::text FROM mirrors m`)
 	for name, out := range map[string]outcome{
-		"of another job":              {claim: claim{r.ID, j.ID + 1}, upTo: 1, remoteID: "stale", added: "stale"},
+		"of another job":              {claim: claim{r.ID, j.ID + 1}, upTo: 1, remoteID: "stale", made: "stale"},
 		"of another job, not taken":   {claim: claim{r.ID, j.ID + 1}, postponed: time.Minute, err: errors.New("closed")},
 		"of another job, which fails": {claim: claim{r.ID, j.ID + 1}, upTo: 1, err: errors.New("no luck")},
 	} {
 		end, err := s.m.writes.Do(t.Context(), out)
-		if err != nil || !end.fenced || !end.there {
+		if err != nil || !end.fenced {
 			t.Errorf("%s: %+v, %v", name, end, err)
 		}
 	}
@@ -99,7 +100,7 @@ func TestAnOvertakenAttemptWritesNothing(t *testing.T) {
 	s.exec(t, `UPDATE mirrors SET done = 5, wanted = 6, remote_id = 'newer', checksum = sha256('newer')`)
 	before = one[string](t, s, `SELECT to_jsonb(m)::text FROM mirrors m`)
 	end, err := s.m.writes.Do(t.Context(), outcome{claim: claim{r.ID, j.ID}, upTo: 5, remoteID: "stale", checksum: make([]byte, 32)})
-	if err != nil || end != (ending{fenced: true, there: true, remoteID: "newer"}) {
+	if err != nil || end != (ending{fenced: true, remoteID: "newer"}) {
 		t.Errorf("%+v, %v", end, err)
 	}
 	if got := one[string](t, s, `SELECT to_jsonb(m)::text FROM mirrors m`); got != before {
@@ -172,8 +173,8 @@ func TestACopyThatWasRenamedGoes(t *testing.T) {
 	if err != nil || !work.mine {
 		t.Fatalf("not taken: %+v, %v", work, err)
 	}
-	if _, err := s.m.carry(t.Context(), claim{r.ID, j.ID}, work); err != nil {
-		t.Fatal(err)
+	if out, err := s.m.carry(t.Context(), claim{r.ID, j.ID}, work); err != nil || out.made != "copy-2" {
+		t.Fatalf("made %q, %v", out.made, err)
 	}
 	s.remove(t, two)
 	s.f.asked()
@@ -214,6 +215,9 @@ func TestTheSecondCopyIsRemoved(t *testing.T) {
 	}
 	s.wantAsked(t, "add", "find", "add", "delete")
 	s.wantCopies(t, "one")
+	s.settle(t) // nobody knows what the other attempt did to the lane's copy
+	s.wantAsked(t, "update")
+	s.wantLane(t, r, "synced")
 	if got := one[string](t, s, `SELECT remote_id FROM mirrors`); got != "copy-1" || s.f.copies["copy-1"].ID != r.ID {
 		t.Errorf("the lane names %s", got)
 	}
@@ -234,6 +238,74 @@ func TestTheSecondCopyIsRemoved(t *testing.T) {
 		t.Errorf("the first attempt returned %v", err)
 	}
 	s.wantCopies(t, "one")
+	s.settle(t)
+	s.wantLane(t, r, "")
+	s.wantCopies(t, "one")
+}
+
+// An attempt that is overtaken while it updates a copy may have left it as it was
+// long ago, or under another id: the lane makes it anew.
+func TestAnOvertakenUpdateIsMadeGood(t *testing.T) {
+	t.Parallel()
+	for _, renames := range []bool{false, true} {
+		for _, removed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("renames %v, removed %v", renames, removed), func(t *testing.T) {
+				t.Parallel()
+				s := newStation(t)
+				s.f.renames = renames
+				r := s.copied(t, "one")
+				r = s.update(t, r, "two")
+				j := s.begin(t, r)
+				at, release := s.f.holdCall("update")
+				first := aside(func() error { return s.m.Work(t.Context(), j) })
+				arrives(t, at)
+				want := []string{"three"}
+				if removed {
+					s.remove(t, r)
+					want = nil
+				} else {
+					s.update(t, r, "three")
+				}
+				if err := s.node(t).Work(t.Context(), s.run(t, j.ID)); err != nil {
+					t.Errorf("the second attempt returned %v", err)
+				}
+				release()
+				if err := first(); err != nil {
+					t.Errorf("the first attempt returned %v", err)
+				}
+				s.settle(t)
+				s.wantCopies(t, want...)
+			})
+		}
+	}
+}
+
+// An overtaken attempt ends while another is at work, whose call went before its own:
+// what that one knows of the copy is not true any more.
+func TestAnOvertakenAttemptEndsDuringAnother(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	r := s.update(t, s.copied(t, "one"), "two")
+	j := s.begin(t, r)
+	c := claim{r.ID, j.ID}
+	work, err := s.m.claims.Do(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.m.carry(t.Context(), c, work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.f.set(func() { s.f.copies["copy-1"] = memory.Item{ID: r.ID, Content: "from long ago"} })
+	overtaken := outcome{claim: claim{r.ID, j.ID + 1}, upTo: 1, userID: r.UserID, called: true, remoteID: "copy-1", changed: true}
+	for _, out := range []outcome{overtaken, out} {
+		if err := s.m.finish(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settle(t)
+	s.wantLane(t, r, "synced")
+	s.wantCopies(t, "two")
 }
 
 // A copy that somebody removed is made anew, and looked for before.

@@ -22,6 +22,9 @@ const (
 	listTries = 3
 )
 
+// errRepeats ends a resync: such a list has no end.
+var errRepeats = errors.New("the other system lists the same page again and again")
+
 // ResyncOptions say what to hold against each other.
 type ResyncOptions struct {
 	UserID string // "": of all users
@@ -150,11 +153,16 @@ func (r *resync) unlisted(user string, err error) error {
 }
 
 func (r *resync) list(ctx context.Context, user string) error {
+	var last []memory.Copy
 	for cursor := ""; ; {
 		copies, following, err := r.page(ctx, user, cursor)
 		if err != nil {
 			return err
 		}
+		if len(copies) > 0 && slices.Equal(copies, last) {
+			return errRepeats
+		}
+		last = copies
 		for chunk := range slices.Chunk(copies, resyncRows) {
 			if err := r.compare(ctx, chunk); err != nil {
 				return err
@@ -268,7 +276,9 @@ func (r *resync) remove(ctx context.Context, extra []memory.Copy) error {
 			return fmt.Errorf("look up a copy: %w", err)
 		}
 		row := rows[0]
-		if (row.HasLane && (row.RemoteID == nil || *row.RemoteID == c.RemoteID)) || (!row.HasLane && row.There) {
+		// A lane with work may be about to give its copy the name of this one.
+		known := row.RemoteID == nil || *row.RemoteID == c.RemoteID || (row.Status != "synced" && row.Status != "dead")
+		if (row.HasLane && known) || (!row.HasLane && row.There) {
 			continue
 		}
 		if err := r.m.remote.Delete(ctx, c.RemoteID); err != nil {

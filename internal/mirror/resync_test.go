@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -272,4 +273,66 @@ func TestResyncBesideWorkers(t *testing.T) {
 		t.Errorf("there is drift: %+v", got)
 	}
 	s.wantCopies(t, want...)
+}
+
+// A copy that gets another id while the list is read stands there twice. The lane
+// whose copy it is has not come to rest: nothing of it is removed.
+func TestResyncLeavesWhatIsBeingRenamed(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.f.renames = true
+	r := s.copied(t, "one")
+	r = s.update(t, r, "two")
+	c := claim{r.ID, s.begin(t, r).ID}
+	work, err := s.m.claims.Do(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out outcome
+	m := New(s.pool, s.jobs, twoPages{s.f, func() { out, err = s.m.carry(t.Context(), c, work) }}, s.m.o)
+	if _, err := m.Resync(t.Context(), ResyncOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err != nil || out.err != nil {
+		t.Fatal(err, out.err)
+	}
+	if err := s.m.finish(t.Context(), out); err != nil {
+		t.Fatal(err)
+	}
+	s.wantLane(t, r, "synced")
+	s.wantCopies(t, "two")
+}
+
+// twoPages lists everything twice, and does something in between.
+type twoPages struct {
+	*fake
+	between func()
+}
+
+func (p twoPages) List(ctx context.Context, user, cursor string) ([]memory.Copy, string, error) {
+	copies, _, err := p.fake.List(ctx, user, "")
+	if cursor != "" {
+		return copies, "", err
+	}
+	p.between()
+	return copies, "2", err
+}
+
+// A list that does not end ends the resync.
+func TestResyncOfAListWithoutEnd(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.copied(t, "one")
+	m := New(s.pool, s.jobs, endless{s.f}, s.m.o)
+	if _, err := m.Resync(t.Context(), ResyncOptions{DryRun: true}); !errors.Is(err, errRepeats) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// endless lists its first page for ever.
+type endless struct{ *fake }
+
+func (e endless) List(ctx context.Context, user, _ string) ([]memory.Copy, string, error) {
+	copies, _, err := e.fake.List(ctx, user, "")
+	return copies, "more", err
 }

@@ -68,6 +68,8 @@ func (n *next) succeed(row db.LockMirrorsRow, out outcome) {
 	if hasNewer(row, out) {
 		n.bring(row)
 		n.waitingSince = n.due
+		// It may have been brought by an attempt that met this one: see makeGood.
+		n.checksum = nil
 		return
 	}
 	n.status, n.waitingSince, n.due = "synced", time.Time{}, time.Time{}

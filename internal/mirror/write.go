@@ -18,8 +18,7 @@ import (
 // ending is what an attempt learns of its lane when it writes.
 type ending struct {
 	fenced   bool   // somebody newer has the lane: nothing was written
-	there    bool   // what follows is known: the lane has not ended
-	remoteID string // the copy by the lane
+	remoteID string // the copy by the lane, if it has not ended
 }
 
 // closing is a group of outcomes on its way through the write.
@@ -51,9 +50,9 @@ func (m *Mirror) write(ctx context.Context, tx pgx.Tx, _ int, units []outcome) (
 		case !ok:
 			answers[i].Value = ending{fenced: true}
 		case twice: // two attempts of one job have met: the first ended the claim
-			answers[i].Value = ending{fenced: true, there: !written.ended, remoteID: written.remoteID}
+			answers[i].Value = ending{fenced: true, remoteID: written.remoteID}
 		case row.JobID == nil || *row.JobID != u.jobID, u.upTo > 0 && row.Done >= u.upTo:
-			answers[i].Value = ending{fenced: true, there: true, remoteID: before(row).remoteID}
+			answers[i].Value = ending{fenced: true, remoteID: before(row).remoteID}
 		default:
 			giveUp, err := m.givesUp(ctx, q, row, u)
 			if err != nil {

@@ -14,7 +14,7 @@ import (
 //
 //   - an id in it, its own or the one it says it comes from, is or was that of a
 //     memory of ours;
-//   - it is of a copy that we made there, or are making: the other system may tell
+//   - it is of a copy that we made elsewhere, or are making: the other system may tell
 //     of a copy before it has answered us with its id;
 //   - it is of a line of the graph that whoever tells has been told of: lines have
 //     no id to know them by, so they travel one step.
@@ -67,7 +67,7 @@ func (g *applyGroup) loadUnderWay(ctx context.Context, q *db.Queries) error {
 	var p db.ListCopiesUnderWayParams
 	for id, t := range g.heard {
 		if t.content != "" {
-			p.Positions, p.Contents = append(p.Positions, id), append(p.Contents, t.content)
+			p.Positions, p.UserIds, p.Contents = append(p.Positions, id), append(p.UserIds, t.userID), append(p.Contents, t.content)
 		}
 	}
 	if len(p.Positions) == 0 {
@@ -83,25 +83,37 @@ func (g *applyGroup) loadUnderWay(ctx context.Context, q *db.Queries) error {
 	return nil
 }
 
+// loadRemote finds copies of ours by the ids that they have there, also those that
+// come back from a third system. What a copy itself says of where it comes from is
+// what we said of our memory, and the event is not about that.
 func (g *applyGroup) loadRemote(ctx context.Context, q *db.Queries) (map[int64]bool, error) {
-	events := map[string][]int64{}
-	for id, t := range g.heard {
-		if t.line == nil && t.said != "" {
-			events[t.said] = append(events[t.said], id)
+	asked := map[string]bool{}
+	for _, t := range g.heard {
+		if t.line == nil && t.follows() {
+			asked[t.said], asked[t.originID] = true, true
 		}
 	}
 	remote := map[int64]bool{}
-	if len(events) == 0 {
+	if len(asked) == 0 {
 		return remote, nil
 	}
-	ids, err := q.ListRemoteIDs(ctx, sortedKeys(events))
+	ids, err := q.ListRemoteIDs(ctx, sortedKeys(asked))
 	if err != nil {
 		return nil, fmt.Errorf("look for copies of ours: %w", err)
 	}
+	copies := map[string]bool{}
 	for _, id := range ids {
-		for _, event := range events[id] {
-			g.echo[event], remote[event] = true, true
+		copies[id] = true
+	}
+	for id, t := range g.heard {
+		if t.line != nil || !(copies[t.said] || copies[t.originID]) {
+			continue
 		}
+		if copies[t.said] {
+			t.origin, t.originID, t.secondHand = t.teller, t.said, false
+			g.heard[id] = t
+		}
+		g.echo[id], remote[id] = true, true
 	}
 	return remote, nil
 }

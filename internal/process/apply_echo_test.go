@@ -309,3 +309,51 @@ func TestALineThatIsDrawnMeanwhile(t *testing.T) {
 		t.Errorf("the event is %s", got)
 	}
 }
+
+// A copy that another system keeps of what we have from a third says so. That it is
+// told of says nothing about the third's memory, which is still theirs to change.
+func TestACopyOfACopyLeavesTheFirstTheirs(t *testing.T) {
+	t.Parallel()
+	s := newApplying(t)
+	s.follow(t, added("m1", "x", 1))
+	s.exec(t, `INSERT INTO mirrors (backend, memory_id, user_id, remote_id, status) SELECT 'mem0', id, 'u', 'c1', 'synced' FROM memories`)
+	back := added("c1", "x", -1, `{"origin":"other","origin_id":"m1","origin_at":"2026-09-21T12:00:01Z"}`)
+	back.source = "mem0"
+	s.follow(t, back)
+	s.follow(t, updated("m1", "y", 2))
+	s.wantCopies(t, "other m1 | u | fact | y | {}")
+	// Once the copy is gone, too.
+	s.exec(t, `DELETE FROM mirrors`)
+	s.follow(t, back)
+	s.wantCopies(t, "other m1 | u | fact | y | {}")
+	s.follow(t, deleted("m1", 3))
+	s.wantCopies(t)
+}
+
+// A copy of ours that a third system was told of comes back from there under another
+// id: it says of which copy it was made, and that is one of ours.
+func TestACopyThatComesBackFromAThird(t *testing.T) {
+	t.Parallel()
+	s := newApplying(t)
+	id := s.remember(t, "x")
+	s.exec(t, `INSERT INTO mirrors (backend, memory_id, user_id, remote_id, status) VALUES ('mem0', $1, 'u', 'c1', 'synced')`, id)
+	from := `{"origin":"mem0","origin_id":"c1","origin_at":"2026-09-21T12:00:01Z"}`
+	s.follow(t, added("t1", "x", 5, from))
+	s.wantCopies(t)
+	s.exec(t, `DELETE FROM mirrors`)
+	s.follow(t, updated("t1", "x", 6, from))
+	s.wantCopies(t)
+	s.wantNews(t, memory.Added)
+}
+
+// What one user says is no copy under way of what another said in the same words.
+func TestTheSameWordsOfAnotherUserAreNoEcho(t *testing.T) {
+	t.Parallel()
+	s := newApplying(t)
+	id := s.remember(t, "x")
+	s.exec(t, `INSERT INTO mirrors (backend, memory_id, user_id, adding_since) VALUES ('mem0', $1, 'u', now())`, id)
+	e := added("m1", "x", 1)
+	e.user = "v"
+	s.follow(t, e)
+	s.wantCopies(t, "other m1 | v | fact | x | {}")
+}

@@ -158,7 +158,13 @@ func (g *applyGroup) lockSubjects(ctx context.Context, q *db.Queries, remote map
 			s.state, s.followed, s.stamp, s.touched = stateOurs, true, t.stamp, true
 		}
 	}
-	memories, err := q.LockMemoriesOfOrigin(ctx, db.LockMemoriesOfOriginParams(p))
+	return g.lockMemories(ctx, q, db.LockMemoriesToldParams(p))
+}
+
+// lockMemories takes the memories that nobody else holds. The events of one that is
+// held go to the next group.
+func (g *applyGroup) lockMemories(ctx context.Context, q *db.Queries, p db.LockMemoriesToldParams) error {
+	memories, err := q.LockMemoriesTold(ctx, p)
 	if err != nil {
 		return fmt.Errorf("lock memories: %w", err)
 	}
@@ -169,10 +175,28 @@ func (g *applyGroup) lockSubjects(ctx context.Context, q *db.Queries, remote map
 		}
 		g.subjects[subjectKey{row.Origin, row.OriginID}].memory = row
 	}
+	there, err := q.ListMemoriesTold(ctx, db.ListMemoriesToldParams(p))
+	if err != nil {
+		return fmt.Errorf("look for memories that others hold: %w", err)
+	}
+	held := map[subjectKey]bool{}
+	for _, r := range there {
+		k := subjectKey{r.Origin, r.OriginID}
+		held[k] = g.subjects[k].memory == nil
+	}
+	g.live = slices.DeleteFunc(g.live, func(i int) bool {
+		t := g.heard[g.units[i].eventID]
+		if g.echo[t.rowID] || !held[t.subject()] {
+			return false
+		}
+		g.answers[i].Err = group.ErrHeld
+		delete(g.heard, t.rowID)
+		return true
+	})
 	return nil
 }
 
-func memoryRow(r db.LockMemoriesOfOriginRow) (*memory.Row, error) {
+func memoryRow(r db.LockMemoriesToldRow) (*memory.Row, error) {
 	metadata, err := memory.ReadMetadata(r.Metadata)
 	if err != nil {
 		return nil, fmt.Errorf("memory %s: %w", r.ID, err)

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -51,11 +52,12 @@ type heard struct {
 	event  string
 	userID string // "" where it does not say
 	stamp  moment
+	teller string
 	// origin and originID are of the system that had it first; secondHand is that this
 	// is not the one that tells.
 	origin, originID string
 	secondHand       bool
-	said             string   // its id with whoever tells, "" for none
+	said             string   // its id with the teller, "" for none
 	ids              []string // all ids that could be ours
 
 	content  string
@@ -96,10 +98,8 @@ func readHeard(row db.LockToldEventsRow) (heard, error) {
 	if err != nil {
 		return t, fmt.Errorf("%w: data is not an object", errEvent)
 	}
-	t.event, t.origin = body.Event, body.Source
-	if t.origin == "" {
-		t.origin = sourceMemory
-	}
+	t.event, t.teller = body.Event, cmp.Or(body.Source, sourceMemory)
+	t.origin = t.teller
 	t.stamp = moment{at: believed(row.OccurredAt, row.ReceivedAt), eventID: row.EventID}
 	if data["test"] == true {
 		t.ignored = true
@@ -172,13 +172,13 @@ func (t *heard) identify(snapshot, before map[string]any, row db.LockToldEventsR
 	if t.said == "" {
 		t.said = text(before["id"])
 	}
-	t.originID = t.said
-	if t.said == "" {
-		if t.event == memory.Deleted {
-			return fmt.Errorf("%s does not say of which memory: data.result.id is missing", t.event)
-		}
-		t.originID = row.EventID
+	if len(t.said) > memory.MaxName {
+		return fmt.Errorf("its id is longer than %d bytes", memory.MaxName)
 	}
+	if t.said == "" && t.event == memory.Deleted {
+		return fmt.Errorf("%s does not say of which memory: data.result.id is missing", t.event)
+	}
+	t.originID = cmp.Or(t.said, row.EventID)
 	for _, metadata := range []map[string]any{object(before["metadata"]), object(snapshot["metadata"])} {
 		origin, id := text(metadata[keyOrigin]), text(metadata[keyOriginID])
 		t.ids = append(t.ids, id, text(metadata[memory.MetadataID]))

@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
@@ -367,6 +369,16 @@ func TestLoggedAndAppliedLater(t *testing.T) {
 	s.wantCopies(t, "other m1 | u | fact | a | {}")
 }
 
+// randomText is text of n characters that does not get shorter by compression.
+func randomText(n int) string {
+	draw := rand.New(rand.NewPCG(3, 4))
+	text := make([]byte, n)
+	for i := range text {
+		text[i] = byte('a' + draw.IntN(26))
+	}
+	return string(text)
+}
+
 func TestPoisonOfOtherSystemsEndsDead(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", memory.MaxContent+1)
@@ -384,6 +396,7 @@ func TestPoisonOfOtherSystemsEndsDead(t *testing.T) {
 		{"too long", added("m1", long, 0), "longer than"},
 		{"too much metadata", added("m1", "x", 0, `{"a":"`+long+`"}`), "metadata"},
 		{"a number no metadata holds", added("m1", "x", 0, `{"a":1e500}`), "metadata"},
+		{"an id that no key holds", added(randomText(9000), "x", 0), "id is longer than"},
 		{"a line without a target", tell{event: memory.RelationshipAdded, data: `{"source":"a","relationship":"KNOWS"}`}, "data.target"},
 		{"a line of too much confidence", tell{event: memory.RelationshipAdded, data: `{"source":"a","relationship":"KNOWS","target":"b","result":{"confidence":2}}`}, "confidence"},
 	} {
@@ -485,6 +498,33 @@ func TestAnEventThatIsHeldWaits(t *testing.T) {
 	s.wantCopies(t, "other m1 | u | fact | x | {}")
 }
 
+// So does one whose memory somebody else holds; those beside it do not.
+func TestAnEventOfAMemoryThatIsHeldWaits(t *testing.T) {
+	t.Parallel()
+	s := newApplying(t)
+	s.follow(t, added("m1", "x", 0))
+	var units []arrival
+	for _, e := range []tell{updated("m1", "y", 1), added("m2", "z", 1)} {
+		eventID, jobID := s.hear(t, e)
+		s.begin(t, jobID)
+		units = append(units, arrival{eventID, jobID})
+	}
+	release := s.hold(t, `SELECT FROM memories FOR UPDATE`)
+	// Whoever waits for it would do so for ever.
+	late := time.AfterFunc(10*time.Second, release)
+	answers := inGroup(t, s.pool, s.router.applier.write, units)
+	if !late.Stop() {
+		t.Fatal("the group waited for the memory")
+	}
+	if diff := cmp.Diff([]group.Answer[outcome]{{Err: group.ErrHeld}, {Value: outcomeApplied}}, answers, cmpopts.EquateErrors()); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+	s.wantCopies(t, "other m1 | u | fact | x | {}", "other m2 | u | fact | z | {}")
+	release()
+	inGroup(t, s.pool, s.router.applier.write, units[:1])
+	s.wantCopies(t, "other m1 | u | fact | y | {}", "other m2 | u | fact | z | {}")
+}
+
 // Many events of few memories by two nodes at the same time: no deadlock, no unique
 // violation that makes an event dead, one memory each.
 func TestTwoNodesFollowTheSame(t *testing.T) {
@@ -547,5 +587,69 @@ func TestAToldEventIsSweptLikeAllOthers(t *testing.T) {
 	orphans, err := db.New(s.pool).ListOrphanedEvents(t.Context(), 10)
 	if err != nil || !slices.Equal(orphans, []int64{eventID}) {
 		t.Errorf("without a job are %v (%v), want event %d", orphans, err, eventID)
+	}
+}
+
+// Agents change and delete the very memories that others tell of: each change is made
+// on what the one before has left, nobody waits in a circle, and no event fails.
+func TestAgentsAndOthersChangeTheSame(t *testing.T) {
+	t.Parallel()
+	s := newApplying(t, "mem0")
+	store := memory.NewStore(s.pool, s.router.applier.writer)
+	agent := memory.Caller{Actor: "token/bot", All: true}
+	const memories, rounds = 4, 40
+	var told, done sync.WaitGroup
+	errs := make(chan error, 4*memories*rounds)
+	for i := range rounds {
+		for m := range memories {
+			e := updated(fmt.Sprintf("m%d", m), fmt.Sprintf("told %d", i), 2*i)
+			if i%5 == 0 {
+				e = added(fmt.Sprintf("m%d", m), fmt.Sprintf("told %d", i), 2*i)
+			}
+			eventID, jobID := s.hear(t, e)
+			row := s.begin(t, jobID)
+			told.Go(func() {
+				errs <- s.router.Work(t.Context(), &river.Job[job.ProcessEvent]{JobRow: row, Args: job.ProcessEvent{EventID: eventID}})
+			})
+		}
+	}
+	stop := make(chan struct{})
+	for n := range 4 {
+		done.Go(func() {
+			for i := n; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for _, id := range rows[uuid.UUID](t, s.pool, `SELECT id FROM memories ORDER BY id DESC`) {
+					content := fmt.Sprintf("agent %d", i)
+					_, err := store.Update(t.Context(), agent, id, memory.Patch{Content: &content})
+					if i%7 == 0 {
+						_, err = store.Delete(t.Context(), agent, id)
+					}
+					if err != nil && !errors.Is(err, memory.ErrNotFound) {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	told.Wait()
+	close(stop)
+	done.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if n := rows[int64](t, s.pool, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`)[0]; n != 0 {
+		t.Errorf("%d deadlocks", n)
+	}
+	// What a change says was before is what the one before it has left.
+	if n := rows[int64](t, s.pool, `SELECT count(*) FROM (SELECT before, lag(after) OVER (PARTITION BY memory_id ORDER BY id) AS left_behind FROM memory_history) AS h
+		WHERE before IS DISTINCT FROM left_behind`)[0]; n != 0 {
+		t.Errorf("%d changes overlook the one before", n)
 	}
 }

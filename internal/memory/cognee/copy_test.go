@@ -263,7 +263,7 @@ func TestFaults(t *testing.T) {
 		{"a withdrawn key", remotetest.Fault{Status: 401, Body: `{"detail":"Unauthorized"}`}, memory.RemoteUnauthorized, false, 0},
 		{"no permission", remotetest.Fault{Status: 403, Body: `{"detail":"no [PermissionDeniedError]"}`}, memory.RemoteUnauthorized, false, 0},
 		{"a validation", remotetest.Fault{Status: 400, Body: `{"detail":[{"loc":["body"],"msg":"no"}],"body":null}`}, memory.RemoteRefused, false, 0},
-		{"something went wrong", remotetest.Fault{Status: 409, Body: `{"error":"x"}`}, memory.RemoteUnavailable, false, 0},
+		{"something went wrong", remotetest.Fault{Status: 409, Body: `{"error":"x"}`}, memory.RemoteUnavailable, true, 0},
 		{"the pipeline errored", remotetest.Fault{Status: 500, Body: `{"error":"Pipeline run errored","detail":"x"}`}, memory.RemoteUnavailable, true, 0},
 		{"a wrong path", remotetest.Fault{Status: 404, Body: `{"detail":"Not Found"}`}, memory.RemoteUnavailable, false, 0},
 		{"the connection breaks", remotetest.Fault{Drop: true}, memory.RemoteUnavailable, true, 0},

@@ -37,8 +37,9 @@ func (c *Client) refused(q Call, res *http.Response) error {
 	}
 	return &memory.RemoteError{
 		Kind: kind, Status: status, Message: r.Words, RetryAfter: retryAfter(res.Header, c.o.Now()),
-		// Behind a 5xx there may be a system that did it, and a proxy that lost patience.
-		Sent: q.Effect && status >= 500 && kind == memory.RemoteUnavailable,
+		// Behind a 5xx there may be a system that did it, and a proxy that lost patience;
+		// behind a 409 that refuses nothing, one that failed halfway.
+		Sent: q.Effect && (status >= 500 || status == http.StatusConflict) && kind == memory.RemoteUnavailable,
 	}
 }
 

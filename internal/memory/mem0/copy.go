@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -73,7 +74,12 @@ func (c *Client) Update(ctx context.Context, remoteID string, item memory.Item) 
 		if err := c.Delete(ctx, remoteID); err != nil {
 			return "", err
 		}
-		return c.Add(ctx, item)
+		id, err := c.Add(ctx, item)
+		var e *memory.RemoteError
+		if errors.As(err, &e) {
+			e.Sent = true // the first half had its effect
+		}
+		return id, err
 	}
 	// A null takes an expiry away.
 	body := map[string]any{"text": item.Content, "metadata": metadataOf(item), "expiration_date": lastDay(item.ExpiresAt)}

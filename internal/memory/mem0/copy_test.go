@@ -130,9 +130,10 @@ func TestUserChanges(t *testing.T) {
 		}
 
 		// The second half fails: nothing is there twice, and the next try says so.
-		srv.Fail(remotetest.Fault{Match: func(r *http.Request) bool { return r.Method == http.MethodPost }, Status: 503})
-		if _, err := c.Update(t.Context(), newID, item()); errorOf(t, err).Kind != memory.RemoteUnavailable {
-			t.Error(err)
+		refusal := remotetest.Fault{Match: func(r *http.Request) bool { return r.Method == http.MethodPost }, Status: 422, Body: `{"detail":"no"}`}
+		srv.Fail(refusal)
+		if _, err := c.Update(t.Context(), newID, item()); errorOf(t, err).Kind != memory.RemoteRefused || !errorOf(t, err).Sent {
+			t.Errorf("%+v", errorOf(t, err))
 		}
 		if _, err := c.Update(t.Context(), newID, item()); errorOf(t, err).Kind != memory.RemoteGone {
 			t.Error(err)

@@ -19,6 +19,8 @@ const (
 	pageSize = 100
 	// findPages is how many pages Find reads.
 	findPages = 200
+	// listPages is how many pages List reads: a list that goes on is one that does not end.
+	listPages = 100_000
 	// serverList is how many memories the open-source server lists, at most: it has
 	// no second page.
 	serverList = 1000
@@ -121,7 +123,7 @@ func (c *Client) List(ctx context.Context, userID, cursor string) ([]memory.Copy
 	n := 1
 	if cursor != "" {
 		var err error
-		if n, err = strconv.Atoi(cursor); err != nil || n < 1 {
+		if n, err = strconv.Atoi(cursor); err != nil || n < 1 || n > listPages {
 			return nil, "", noCursor()
 		}
 	}

@@ -75,7 +75,7 @@ func TestList(t *testing.T) {
 		if found := must[string](t)(c.Find(t.Context(), testUser, uuid.Nil)); found != "" {
 			t.Errorf("found %q", found)
 		}
-		for _, cursor := range []string{"0", "-1", "x", "1.5"} {
+		for _, cursor := range []string{"0", "-1", "x", "1.5", "100001"} {
 			if _, _, err := c.List(t.Context(), testUser, cursor); errorOf(t, err).Kind != memory.RemoteRefused {
 				t.Errorf("%s: %v", cursor, err)
 			}
