@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log" //nolint:depguard // to silence it
 	"os"
 	"os/signal"
 	"syscall"
@@ -27,6 +28,9 @@ const (
 )
 
 func main() {
+	// net/http prints what a receiver sends unasked through the standard logger; our own
+	// token may be in it. Nothing of ours writes there.
+	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()

@@ -25,7 +25,8 @@ var ErrRefused = errors.New("refused by the outbound guard")
 // dialled, not on the name in the URL: a name can answer differently between a check and the dial.
 //
 // Open are https to public addresses on port 443 and the extra ports, and everything inside the allow list. Link-local
-// and cloud metadata addresses open only by an entry of the list that is exactly that address.
+// and cloud metadata addresses open only by an entry of the list that is exactly that address. What lies behind NAT64 is
+// not inside the list with 64:ff9b::/96: there it is decided on the IPv4 address.
 //
 // Make one with [NewGuard]. It is safe for concurrent use.
 type Guard struct {
@@ -73,7 +74,7 @@ func exactOnly() []netip.Prefix {
 // Allow decides on one dialled address. It returns nil, or an error that is [ErrRefused]. The zone of an IPv6 address
 // names an interface of this machine and does not matter.
 func (g *Guard) Allow(scheme string, addr netip.AddrPort) error {
-	ip := addr.Addr().Unmap().WithZone("")
+	ip := g.behindNAT64(addr.Addr().Unmap().WithZone(""))
 	switch {
 	case scheme != "http" && scheme != "https":
 		return refuse(addr, "only http and https are spoken")
@@ -101,10 +102,8 @@ func refuse(addr netip.AddrPort, why string) error {
 }
 
 func (g *Guard) needsExact(ip netip.Addr) bool {
-	inner := embedded(ip)
-	return slices.ContainsFunc(g.exact, func(p netip.Prefix) bool {
-		return p.Contains(ip) || p.Contains(inner)
-	})
+	all := append(embedded(ip), ip)
+	return slices.ContainsFunc(g.exact, func(p netip.Prefix) bool { return slices.ContainsFunc(all, p.Contains) })
 }
 
 func (g *Guard) listed(ip netip.Addr) bool {
@@ -115,23 +114,42 @@ func (g *Guard) listedExactly(ip netip.Addr) bool {
 	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.IsSingleIP() && p.Addr() == ip })
 }
 
-// embedded returns the IPv4 address that a gateway or tunnel would take out of ip, or the zero Addr. None of these ranges
-// is public, so it matters only to an allow list that opens one: 64:ff9b::/96 must not open 64:ff9b::169.254.169.254.
-func embedded(ip netip.Addr) netip.Addr {
+// behindNAT64 returns the IPv4 address that is decided on where ip goes through a listed NAT64 gateway, else ip. Whoever
+// lists 64:ff9b::/96 has no IPv4 and means the public part of it, the only one that may be written so (RFC 6052, section
+// 3.1); the gateway would bring us to the private part all the same.
+func (g *Guard) behindNAT64(ip netip.Addr) netip.Addr {
+	if !netip.MustParsePrefix("64:ff9b::/96").Contains(ip) || !g.listed(ip) || g.listedExactly(ip) {
+		return ip
+	}
+	b := ip.As16()
+	return netip.AddrFrom4([4]byte(b[12:]))
+}
+
+// embedded returns the IPv4 addresses that a gateway or tunnel could take out of ip, none for most. None of these ranges
+// is public, so it matters only to an allow list that opens one: 64:ff9b:1::/48 must not open 169.254.169.254.
+func embedded(ip netip.Addr) []netip.Addr {
 	if !ip.Is6() {
-		return netip.Addr{}
+		return nil
 	}
 	b := ip.As16()
 	switch {
 	case netip.MustParsePrefix("2002::/16").Contains(ip): // 6to4
-		return netip.AddrFrom4([4]byte(b[2:6]))
+		return []netip.Addr{netip.AddrFrom4([4]byte(b[2:6]))}
+	case netip.MustParsePrefix("2001::/32").Contains(ip): // Teredo: the server, and the client with its bits turned over
+		return []netip.Addr{netip.AddrFrom4([4]byte(b[4:8])), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]})}
+	case netip.MustParsePrefix("64:ff9b:1::/48").Contains(ip): // NAT64 of a local network, which says how long its prefix is
+		return []netip.Addr{ // RFC 6052, section 2.2: byte 8 is left out
+			netip.AddrFrom4([4]byte{b[6], b[7], b[9], b[10]}),  // 48
+			netip.AddrFrom4([4]byte{b[7], b[9], b[10], b[11]}), // 56
+			netip.AddrFrom4([4]byte(b[9:13])),                  // 64
+			netip.AddrFrom4([4]byte(b[12:])),                   // 96
+		}
 	case netip.MustParsePrefix("64:ff9b::/96").Contains(ip), // NAT64
-		netip.MustParsePrefix("64:ff9b:1::/48").Contains(ip),  // NAT64 of a local network
 		netip.MustParsePrefix("::ffff:0:0:0/96").Contains(ip), // SIIT
 		netip.MustParsePrefix("::/96").Contains(ip):           // IPv4-compatible
-		return netip.AddrFrom4([4]byte(b[12:16]))
+		return []netip.Addr{netip.AddrFrom4([4]byte(b[12:]))}
 	}
-	return netip.Addr{}
+	return nil
 }
 
 // CheckURL says what can be said of a URL without dialling: it must be http or https, without a user or password, with a
@@ -185,7 +203,8 @@ func portOf(u *url.URL) (uint16, error) {
 // http.Client, empties the pool.
 //
 // A client that follows redirects on top of it has every hop checked. A refusal is [ErrRefused] only if no address of the
-// name was allowed; if one was and did not answer, that is a connection error which may pass.
+// name was allowed; if one was and did not answer, that is a connection error which may pass. So is that a receiver of
+// HTTP/2 turned a request away on every one of four new connections.
 func (g *Guard) Transport() http.RoundTripper {
 	return &guardedTransport{guard: g, https: g.transport("https"), http: g.transport("http")}
 }
@@ -206,11 +225,21 @@ func (t *guardedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		}
 		return nil, err
 	}
+	req = req.WithContext(context.WithValue(req.Context(), dialsKey{}, new(atomic.Int32)))
 	if req.URL.Scheme == "https" {
 		return t.https.RoundTrip(req)
 	}
 	return t.http.RoundTrip(req)
 }
+
+// dialsKey is where the context of a request holds how often was dialled for it. http.Transport hands that context to the
+// dial; if it ever did not, nothing would be counted.
+type dialsKey struct{}
+
+// maxDials is how often is dialled for one request. One is usual, and one more where a connection was about to close. But
+// http.Transport tries again for as long as a receiver of HTTP/2 greets each connection with GOAWAY, hundreds of times a
+// second, and what it leaves open are file descriptors of ours.
+const maxDials = 4
 
 // CloseIdleConnections closes the connections that wait for a next request.
 func (t *guardedTransport) CloseIdleConnections() {
@@ -245,6 +274,9 @@ func (g *Guard) transport(scheme string) *http.Transport {
 // connected to, in the hook the dialer calls for every single attempt.
 func (g *Guard) dialer(scheme string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dials, ok := ctx.Value(dialsKey{}).(*atomic.Int32); ok && dials.Add(1) > maxDials {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("every new connection turned the request away")}
+		}
 		var allowed atomic.Bool // attempts on IPv4 and IPv6 run side by side
 		d := net.Dialer{
 			// http.Transport takes the deadline off the context it dials with. Without one the dialer would spend

@@ -1,7 +1,6 @@
 package outbound
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -132,6 +131,18 @@ func TestGuardDecidesOnAnAddress(t *testing.T) {
 		{name: "Azure WireServer", addr: "168.63.129.16:443", want: "exactly this address"},
 		{name: "NAT64 of metadata under a listed NAT64", allow: "64:ff9b::/96", scheme: "http", addr: "[64:ff9b::169.254.169.254]:80", want: "exactly this address"},
 		{name: "NAT64 of a public address under a listed NAT64", allow: "64:ff9b::/96", addr: "[64:ff9b::8.8.8.8]:443"},
+		{name: "NAT64 of a public address under a listed NAT64, with http", allow: "64:ff9b::/96", scheme: "http", addr: "[64:ff9b::8.8.8.8]:80", want: "https only"},
+		{name: "NAT64 of a private address under a listed NAT64", allow: "64:ff9b::/96", scheme: "http", addr: "[64:ff9b::10.0.0.1]:80", want: "neither a public"},
+		{name: "NAT64 of loopback under everything", allow: "::/0", addr: "[64:ff9b::127.0.0.1]:443", want: "neither a public"},
+		{name: "NAT64 of a private address, both listed", allow: "64:ff9b::/96 10.0.0.0/8", scheme: "http", addr: "[64:ff9b::10.0.0.1]:80"},
+		{name: "NAT64 of a private address that is listed without its gateway", allow: "10.0.0.0/8", addr: "[64:ff9b::10.0.0.1]:443", want: "neither a public"},
+		{name: "NAT64 of a private address, listed exactly", allow: "64:ff9b::10.0.0.1/128", scheme: "http", addr: "[64:ff9b::10.0.0.1]:80"},
+		{name: "local NAT64 of a private address under it", allow: "64:ff9b:1::/48", scheme: "http", addr: "[64:ff9b:1::10.0.0.1]:80"},
+		{name: "local NAT64 of 48 bits, metadata", allow: "64:ff9b:1::/48", scheme: "http", addr: "[64:ff9b:1:a9fe:a9:fe00::]:80", want: "exactly this address"},
+		{name: "local NAT64 of 56 bits, metadata", allow: "64:ff9b:1::/48", scheme: "http", addr: "[64:ff9b:1:a9:fe:a9fe::]:80", want: "exactly this address"},
+		{name: "local NAT64 of 64 bits, metadata", allow: "64:ff9b:1::/48", scheme: "http", addr: "[64:ff9b:1:0:a9:fea9:fe00:0]:80", want: "exactly this address"},
+		{name: "Teredo client at metadata under everything", allow: "::/0", addr: "[2001:0:4136:e378:8000:63bf:5601:5601]:443", want: "exactly this address"},
+		{name: "Teredo server at metadata under everything", allow: "::/0", addr: "[2001:0:a9fe:a9fe:8000:63bf:3fff:fdd2]:443", want: "exactly this address"},
 		{name: "local NAT64 of metadata under everything", allow: "::/0", addr: "[64:ff9b:1::169.254.169.254]:443", want: "exactly this address"},
 		{name: "6to4 of metadata under everything", allow: "::/0", addr: "[2002:a9fe:a9fe::1]:443", want: "exactly this address"},
 		{name: "SIIT of metadata under everything", allow: "::/0", addr: "[::ffff:0:169.254.169.254]:443", want: "exactly this address"},
@@ -482,21 +493,26 @@ func closedPort(t *testing.T) string {
 	return port
 }
 
-// fakeResolver returns one that answers every question for an IPv4 address with these, in this order, and with none that the
-// name does not exist.
+// fakeResolver returns one that answers every question with these, in this order, and with none that the name does not
+// exist.
 func fakeResolver(addrs ...string) *net.Resolver {
+	return resolverOf(func(string) []string { return addrs })
+}
+
+// resolverOf returns one that asks lookup for the addresses of a name; none is a name that does not exist.
+func resolverOf(lookup func(name string) []string) *net.Resolver {
 	return &net.Resolver{
 		PreferGo: true,
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
-			go answerDNS(ours, addrs)
+			go answerDNS(ours, lookup)
 			return theirs, nil
 		},
 	}
 }
 
 // answerDNS answers questions on a stream, each message after its length, until the other side hangs up.
-func answerDNS(c net.Conn, addrs []string) {
+func answerDNS(c net.Conn, lookup func(name string) []string) {
 	defer c.Close()
 	for {
 		var size uint16
@@ -507,23 +523,35 @@ func answerDNS(c net.Conn, addrs []string) {
 		if _, err := io.ReadFull(c, query); err != nil {
 			return
 		}
-		const header, typeA = 12, 1
-		end := header + bytes.IndexByte(query[header:], 0) + 1 + 4 // the name, its type and class
-		answers := addrs
-		if binary.BigEndian.Uint16(query[end-4:]) != typeA {
-			answers = nil
+		const header, typeA, typeAAAA = 12, 1, 28
+		var labels []string
+		end := header
+		for ; query[end] != 0; end += 1 + int(query[end]) {
+			labels = append(labels, string(query[end+1:end+1+int(query[end])]))
+		}
+		end += 1 + 4 // the end of the name, its type and class
+		asked := binary.BigEndian.Uint16(query[end-4:])
+		addrs := lookup(strings.Join(labels, "."))
+		var answers []byte
+		count := byte(0)
+		for _, a := range addrs {
+			ip := netip.MustParseAddr(a)
+			kind := uint16(typeAAAA)
+			if ip.Is4() {
+				kind = typeA
+			}
+			if kind == asked {
+				count++
+				answers = append(answers, 0xc0, header, 0, byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(ip.BitLen()/8)) // the name above, type, IN, no time to live
+				answers = append(answers, ip.AsSlice()...)
+			}
 		}
 		status := byte(0)
 		if len(addrs) == 0 {
 			status = 3 // NXDOMAIN
 		}
-		msg := []byte{query[0], query[1], 0x81, 0x80 | status, 0, 1, 0, byte(len(answers)), 0, 0, 0, 0}
-		msg = append(msg, query[header:end]...)
-		for _, a := range answers {
-			ip := netip.MustParseAddr(a).As4()
-			msg = append(msg, 0xc0, header, 0, typeA, 0, 1, 0, 0, 0, 0, 0, 4) // the name above, A, IN, no time to live
-			msg = append(msg, ip[:]...)
-		}
+		msg := []byte{query[0], query[1], 0x81, 0x80 | status, 0, 1, 0, count, 0, 0, 0, 0}
+		msg = append(append(msg, query[header:end]...), answers...)
 		if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...)); err != nil {
 			return
 		}
