@@ -70,8 +70,9 @@ func TestSearchFilters(t *testing.T) {
 			}
 			t.Run(tt.name+": "+text, func(t *testing.T) {
 				t.Parallel()
-				tt.q.Text = text
-				if diff := cmp.Diff(tt.want, contents(search(t, s, tt.q))); diff != "" {
+				q := tt.q
+				q.Text = text
+				if diff := cmp.Diff(tt.want, contents(search(t, s, q))); diff != "" {
 					t.Error(diff)
 				}
 			})
