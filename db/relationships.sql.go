@@ -332,3 +332,31 @@ func (q *Queries) LockRelationships(ctx context.Context, arg LockRelationshipsPa
 	}
 	return items, nil
 }
+
+const tryLockLines = `-- name: TryLockLines :many
+SELECT n.line::text AS line
+FROM (SELECT unnest($1::text[]) AS line) AS n
+WHERE pg_try_advisory_xact_lock(hashtextextended('memrelay line ' || n.line, 0))
+`
+
+// TryLockLines takes the right to draw and remove what agents draw between ends, and
+// returns which of the lines it got it of. A line that is not there has no row to lock.
+func (q *Queries) TryLockLines(ctx context.Context, lines []string) ([]string, error) {
+	rows, err := q.db.Query(ctx, tryLockLines, lines)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return nil, err
+		}
+		items = append(items, line)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

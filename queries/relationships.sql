@@ -6,6 +6,13 @@ FROM relationships r
 JOIN (SELECT unnest(@modules::text[]) AS module, unnest(@record_ids::text[]) AS record_id) AS k
   ON k.module = r.module AND k.record_id = r.record_id;
 
+-- name: TryLockLines :many
+-- TryLockLines takes the right to draw and remove what agents draw between ends, and
+-- returns which of the lines it got it of. A line that is not there has no row to lock.
+SELECT n.line::text AS line
+FROM (SELECT unnest(@lines::text[]) AS line) AS n
+WHERE pg_try_advisory_xact_lock(hashtextextended('memrelay line ' || n.line, 0));
+
 -- name: LockRelationships :many
 -- LockRelationships locks, of the lines that FindRelationships finds, those that
 -- nobody else holds.

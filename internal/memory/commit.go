@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -258,6 +259,10 @@ func (c *commit) lockLines(ctx context.Context, q *db.Queries, p db.LockRelation
 	if err != nil {
 		return fmt.Errorf("lock relationships: %w", err)
 	}
+	var drawn []string
+	for i, user := range p.UserIds {
+		drawn = append(drawn, lineOf(Link{UserID: user, Source: p.Sources[i], Relationship: p.Relationships[i], Target: p.Targets[i]}))
+	}
 	for _, r := range rows {
 		l, err := linkFrom(r)
 		if err != nil {
@@ -266,7 +271,11 @@ func (c *commit) lockLines(ctx context.Context, q *db.Queries, p db.LockRelation
 		c.links[l.ID] = &l
 		if l.Module == "" && l.MemoryID == nil {
 			c.lines[lineOf(l)] = &l
+			drawn = append(drawn, lineOf(l))
 		}
+	}
+	if err := c.claimLines(ctx, q, drawn); err != nil {
+		return err
 	}
 	there, err := q.FindRelationships(ctx, db.FindRelationshipsParams(p))
 	if err != nil {
@@ -281,6 +290,36 @@ func (c *commit) lockLines(ctx context.Context, q *db.Queries, p db.LockRelation
 			c.held[*r.MemoryID] = true
 		}
 		c.heldLines[lineOf(Link{UserID: r.UserID, Source: r.Source, Relationship: r.Relationship, Target: r.Target})] = true
+	}
+	return nil
+}
+
+// claimLines takes the right to draw and remove lines. Without it one could draw a
+// line that another is removing, and have to wait for him in the middle of a write.
+func (c *commit) claimLines(ctx context.Context, q *db.Queries, drawn []string) error {
+	if len(drawn) == 0 {
+		return nil
+	}
+	names := make([]string, len(drawn))
+	for i, line := range drawn {
+		names[i] = strings.ReplaceAll(line, "\x00", "\x1f") // Postgres takes no NUL
+	}
+	ours, err := q.TryLockLines(ctx, names)
+	if err != nil {
+		return fmt.Errorf("claim lines: %w", err)
+	}
+	got := map[string]bool{}
+	for _, name := range ours {
+		got[name] = true
+	}
+	for i, line := range drawn {
+		if got[names[i]] {
+			continue
+		}
+		c.heldLines[line] = true
+		if l := c.lines[line]; l != nil {
+			c.held[l.ID] = true
+		}
 	}
 	return nil
 }
