@@ -292,11 +292,11 @@ func TestAnExpiredChannelIsMadeAnew(t *testing.T) {
 	c.behind.Store(-int64(8 * 24 * time.Hour))
 	c.zoho.Update("Contacts", c.zoho.IDs("Contacts")[0], map[string]any{"Title": "Told nobody"})
 	c.behind.Store(int64(5 * time.Minute))
-	c.exec(t, `UPDATE channels SET due_at = now() - interval '1 second'`)
+	c.exec(t, `UPDATE channels SET due_at = now() - interval '1 second', confirmed_at = NULL`)
 	if _, err := c.app.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c.waitFor(t, "all channels anew", `SELECT count(*) = 6 FROM channels WHERE state = 'active' AND due_at > now()`)
+	c.waitFor(t, "all channels anew", `SELECT count(*) = 6 FROM channels WHERE state = 'active' AND confirmed_at IS NOT NULL`)
 	if n := rows[int](t, c.pool, `SELECT count(DISTINCT module)::int FROM channels WHERE state <> 'removed'`)[0]; n != 6 {
 		t.Errorf("%d modules have a channel", n)
 	}
