@@ -112,15 +112,15 @@ func (c *commit) claim(ctx context.Context, q *db.Queries) ([]int, error) {
 	var open, repeats []int
 	for i, o := range c.ops {
 		k := claim{o.caller.Actor, o.caller.Key}
-		if _, twice := first[k]; o.caller.Key == "" {
+		switch _, twice := first[k]; {
+		case o.caller.Key == "":
 			open = append(open, i)
-			continue
-		} else if twice {
+		case twice:
 			repeats = append(repeats, i)
-			continue
+		default:
+			first[k] = i
+			p.Actors, p.Keys, p.Digests = append(p.Actors, k.actor), append(p.Keys, k.key), append(p.Digests, o.caller.Digest[:])
 		}
-		first[k] = i
-		p.Actors, p.Keys, p.Digests = append(p.Actors, k.actor), append(p.Keys, k.key), append(p.Digests, o.caller.Digest[:])
 	}
 	if len(first) > 0 {
 		made, err := q.ClaimIdempotencyKeys(ctx, p)
