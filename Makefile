@@ -64,6 +64,11 @@ bench: ## measure the door and the walk beside Postgres itself, for a minute
 bench-sync: ## measure a full and an incremental sync against a Zoho on this machine
 	go run ./internal/bench -syncs -rounds 1
 
+.PHONY: bench-deliver
+bench-deliver: ## measure what goes out, also beside an endpoint that hangs and after one was away
+	go run ./internal/bench -deliver -rounds 3
+	go run ./internal/bench -outage 2m -rounds 1
+
 .PHONY: bench-search
 bench-search: ## measure how well searches find, and how fast among a million memories
 	go test -run none -bench SearchQuality -benchtime 1x ./internal/memory

@@ -96,14 +96,19 @@ func (q *Queries) ClaimDueChannel(ctx context.Context, notifyUrl string) (ClaimD
 }
 
 const confirmChannel = `-- name: ConfirmChannel :one
-UPDATE channels
+WITH before AS (
+    SELECT b.channel_id, b.state FROM channels b
+    WHERE b.channel_id = $6 AND b.due_at = $7::timestamptz AND b.state IN ('pending', 'active', 'lost')
+    FOR UPDATE)
+UPDATE channels c
 SET state = 'active', events = $1, notify_url = $2, expires_at = $3::timestamptz,
-    due_at = CASE WHEN failures = $4::integer THEN $5::timestamptz ELSE now() END,
-    failures = CASE WHEN failures = $4 THEN 0 ELSE failures END,
-    last_error = CASE WHEN failures = $4 THEN '' ELSE last_error END,
+    due_at = CASE WHEN c.failures = $4::integer THEN $5::timestamptz ELSE now() END,
+    failures = CASE WHEN c.failures = $4 THEN 0 ELSE c.failures END,
+    last_error = CASE WHEN c.failures = $4 THEN '' ELSE c.last_error END,
     confirmed_at = now(), updated_at = now()
-WHERE channel_id = $6 AND due_at = $7::timestamptz AND state IN ('pending', 'active', 'lost')
-RETURNING (failures = 0)::boolean AS settled
+FROM before
+WHERE c.channel_id = before.channel_id
+RETURNING (c.failures = 0)::boolean AS settled, (before.state = 'active')::boolean AS was_live
 `
 
 type ConfirmChannelParams struct {
@@ -116,10 +121,16 @@ type ConfirmChannelParams struct {
 	ClaimedUntil time.Time `json:"claimed_until"`
 }
 
+type ConfirmChannelRow struct {
+	Settled bool `json:"settled"`
+	WasLive bool `json:"was_live"`
+}
+
 // ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever
 // asked. It is not settled if RetellChannel came since the failures were read: the
-// other call may have come to Zoho last, so the channel is due again at once.
-func (q *Queries) ConfirmChannel(ctx context.Context, arg ConfirmChannelParams) (bool, error) {
+// other call may have come to Zoho last, so the channel is due again at once. It was
+// live if nobody had found it lost before.
+func (q *Queries) ConfirmChannel(ctx context.Context, arg ConfirmChannelParams) (ConfirmChannelRow, error) {
 	row := q.db.QueryRow(ctx, confirmChannel,
 		arg.Events,
 		arg.NotifyURL,
@@ -129,9 +140,9 @@ func (q *Queries) ConfirmChannel(ctx context.Context, arg ConfirmChannelParams) 
 		arg.ChannelID,
 		arg.ClaimedUntil,
 	)
-	var settled bool
-	err := row.Scan(&settled)
-	return settled, err
+	var i ConfirmChannelRow
+	err := row.Scan(&i.Settled, &i.WasLive)
+	return i, err
 }
 
 const confirmListedChannel = `-- name: ConfirmListedChannel :exec
@@ -211,11 +222,17 @@ func (q *Queries) EndChannelTokens(ctx context.Context, arg EndChannelTokensPara
 	return err
 }
 
-const failChannel = `-- name: FailChannel :execrows
-UPDATE channels
-SET state = CASE WHEN $1::boolean THEN 'lost' ELSE state END, failures = failures + 1, last_error = $2,
+const failChannel = `-- name: FailChannel :one
+WITH before AS (
+    SELECT b.channel_id, b.state FROM channels b
+    WHERE b.channel_id = $4 AND b.due_at = $5::timestamptz AND b.state IN ('pending', 'active', 'lost')
+    FOR UPDATE)
+UPDATE channels c
+SET state = CASE WHEN $1::boolean THEN 'lost' ELSE c.state END, failures = c.failures + 1, last_error = $2,
     due_at = $3::timestamptz, updated_at = now()
-WHERE channel_id = $4 AND due_at = $5::timestamptz AND state IN ('pending', 'active', 'lost')
+FROM before
+WHERE c.channel_id = before.channel_id
+RETURNING (before.state = 'active')::boolean AS was_live
 `
 
 type FailChannelParams struct {
@@ -226,19 +243,19 @@ type FailChannelParams struct {
 	ClaimedUntil time.Time `json:"claimed_until"`
 }
 
-// FailChannel writes that a call failed, unless the channel was taken from whoever called.
-func (q *Queries) FailChannel(ctx context.Context, arg FailChannelParams) (int64, error) {
-	result, err := q.db.Exec(ctx, failChannel,
+// FailChannel writes that a call failed; pgx.ErrNoRows when the channel was taken
+// from whoever called. It was live if nobody had found it lost before.
+func (q *Queries) FailChannel(ctx context.Context, arg FailChannelParams) (bool, error) {
+	row := q.db.QueryRow(ctx, failChannel,
 		arg.Lost,
 		arg.LastError,
 		arg.DueAt,
 		arg.ChannelID,
 		arg.ClaimedUntil,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var was_live bool
+	err := row.Scan(&was_live)
+	return was_live, err
 }
 
 const getChannel = `-- name: GetChannel :one

@@ -12,6 +12,32 @@ import (
 	"github.com/google/uuid"
 )
 
+const cancelBatched = `-- name: CancelBatched :execrows
+UPDATE deliveries SET status = 'cancelled', finished_at = now()
+WHERE id IN (
+    SELECT m.id FROM deliveries m
+    WHERE m.status = 'batched' AND m.outbox_id IS NOT NULL AND m.batch_id IN (
+        SELECT c.batch_id FROM deliveries c
+        WHERE c.endpoint_id = $1 AND c.outbox_id IS NULL AND c.status IN ('pending', 'retrying'))
+    ORDER BY m.id LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+`
+
+type CancelBatchedParams struct {
+	EndpointID    uuid.UUID `json:"endpoint_id"`
+	MaxDeliveries int32     `json:"max_deliveries"`
+}
+
+// CancelBatched ends what open batches of an endpoint that is gone carry: before the
+// batches themselves, which lead to it.
+func (q *Queries) CancelBatched(ctx context.Context, arg CancelBatchedParams) (int64, error) {
+	result, err := q.db.Exec(ctx, cancelBatched, arg.EndpointID, arg.MaxDeliveries)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const cancelDeliveries = `-- name: CancelDeliveries :execrows
 UPDATE deliveries SET status = 'cancelled', finished_at = now(), leased_until = NULL
 WHERE id IN (
@@ -35,6 +61,95 @@ func (q *Queries) CancelDeliveries(ctx context.Context, arg CancelDeliveriesPara
 	return result.RowsAffected(), nil
 }
 
+const cancelWaiting = `-- name: CancelWaiting :execrows
+UPDATE deliveries SET status = 'cancelled', finished_at = now()
+WHERE id IN (
+    SELECT d.id FROM deliveries d
+    WHERE d.endpoint_id = $1 AND d.order_key IS NOT NULL AND d.status = 'waiting'
+    ORDER BY d.id LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+`
+
+type CancelWaitingParams struct {
+	EndpointID    uuid.UUID `json:"endpoint_id"`
+	MaxDeliveries int32     `json:"max_deliveries"`
+}
+
+// CancelWaiting ends deliveries that wait for others of their user at an endpoint
+// that is gone, a slice at a time.
+func (q *Queries) CancelWaiting(ctx context.Context, arg CancelWaitingParams) (int64, error) {
+	result, err := q.db.Exec(ctx, cancelWaiting, arg.EndpointID, arg.MaxDeliveries)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const countDeadToRecover = `-- name: CountDeadToRecover :one
+SELECT count(*) FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+WHERE d.endpoint_id = $1 AND d.status = 'dead' AND d.finished_at BETWEEN $2::timestamptz AND $3::timestamptz AND o.payload IS NOT NULL
+`
+
+type CountDeadToRecoverParams struct {
+	EndpointID uuid.UUID `json:"endpoint_id"`
+	Since      time.Time `json:"since"`
+	Until      time.Time `json:"until"`
+}
+
+func (q *Queries) CountDeadToRecover(ctx context.Context, arg CountDeadToRecoverParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countDeadToRecover, arg.EndpointID, arg.Since, arg.Until)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const countLeased = `-- name: CountLeased :one
+SELECT count(*) AS leased, coalesce(min(leased_until), now())::timestamptz AS first_end FROM deliveries
+WHERE endpoint_id = $1 AND status IN ('pending', 'retrying') AND next_attempt_at > now() AND leased_until > now()
+`
+
+type CountLeasedRow struct {
+	Leased   int64     `json:"leased"`
+	FirstEnd time.Time `json:"first_end"`
+}
+
+// CountLeased returns how many requests to an endpoint are under way, and when the
+// first of their leases ends. What is leased is due when its lease ends.
+func (q *Queries) CountLeased(ctx context.Context, endpointID uuid.UUID) (CountLeasedRow, error) {
+	row := q.db.QueryRow(ctx, countLeased, endpointID)
+	var i CountLeasedRow
+	err := row.Scan(&i.Leased, &i.FirstEnd)
+	return i, err
+}
+
+const countRedelivering = `-- name: CountRedelivering :one
+SELECT count(*) FROM (
+    SELECT 1 FROM deliveries d
+    WHERE d.endpoint_id = $2 AND d.status IN ('pending', 'retrying') AND d.redelivery_id = $3
+    UNION ALL
+    SELECT 1 FROM deliveries w
+    WHERE w.endpoint_id = $2 AND w.order_key IS NOT NULL AND w.status = 'waiting' AND w.redelivery_id = $3
+    UNION ALL
+    SELECT 1 FROM deliveries c JOIN deliveries m ON m.batch_id = c.batch_id AND m.status = 'batched'
+    WHERE c.endpoint_id = $2 AND c.outbox_id IS NULL AND c.status IN ('pending', 'retrying') AND m.redelivery_id = $3
+    LIMIT $1) AS open
+`
+
+type CountRedeliveringParams struct {
+	Most         int32      `json:"most"`
+	EndpointID   uuid.UUID  `json:"endpoint_id"`
+	RedeliveryID *uuid.UUID `json:"redelivery_id"`
+}
+
+// CountRedelivering counts what a redelivery has opened and is still open, up to
+// @most: it is due or retried, waits for others of its user, or is in a batch.
+func (q *Queries) CountRedelivering(ctx context.Context, arg CountRedeliveringParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countRedelivering, arg.Most, arg.EndpointID, arg.RedeliveryID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const discardDelivery = `-- name: DiscardDelivery :one
 UPDATE deliveries SET status = 'discarded' WHERE id = $1 AND status = 'dead' RETURNING id
 `
@@ -47,8 +162,71 @@ func (q *Queries) DiscardDelivery(ctx context.Context, id int64) (int64, error) 
 	return id_2, err
 }
 
+const endAbandonedLeases = `-- name: EndAbandonedLeases :execrows
+UPDATE deliveries d SET leased_until = NULL, next_attempt_at = now()
+WHERE d.endpoint_id = $1 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at > now() AND d.leased_until > now()
+  AND d.leased_by NOT IN (SELECT s.process FROM processes s WHERE s.seen_at > now() - $2::interval)
+`
+
+type EndAbandonedLeasesParams struct {
+	EndpointID uuid.UUID     `json:"endpoint_id"`
+	GoneAfter  time.Duration `json:"gone_after"`
+}
+
+// EndAbandonedLeases makes due what such processes have leased of an endpoint.
+func (q *Queries) EndAbandonedLeases(ctx context.Context, arg EndAbandonedLeasesParams) (int64, error) {
+	result, err := q.db.Exec(ctx, endAbandonedLeases, arg.EndpointID, arg.GoneAfter)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const finishBatches = `-- name: FinishBatches :many
+WITH finished AS (
+    UPDATE deliveries d
+    SET status = n.status, last_error = n.last_error, finished_at = now()
+    FROM (SELECT unnest($1::uuid[]) AS batch_id, unnest($2::text[]) AS status, unnest($3::text[]) AS last_error) AS n
+    WHERE d.batch_id = n.batch_id AND d.outbox_id IS NOT NULL AND d.status = 'batched'
+    RETURNING d.status)
+SELECT status, count(*) AS members FROM finished GROUP BY status
+`
+
+type FinishBatchesParams struct {
+	BatchIds   []uuid.UUID `json:"batch_ids"`
+	Statuses   []string    `json:"statuses"`
+	LastErrors []string    `json:"last_errors"`
+}
+
+type FinishBatchesRow struct {
+	Status  string `json:"status"`
+	Members int64  `json:"members"`
+}
+
+// FinishBatches gives what batches carry the end that the batches had, and returns
+// how many that were.
+func (q *Queries) FinishBatches(ctx context.Context, arg FinishBatchesParams) ([]FinishBatchesRow, error) {
+	rows, err := q.db.Query(ctx, finishBatches, arg.BatchIds, arg.Statuses, arg.LastErrors)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FinishBatchesRow{}
+	for rows.Next() {
+		var i FinishBatchesRow
+		if err := rows.Scan(&i.Status, &i.Members); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const getDelivery = `-- name: GetDelivery :one
-SELECT id, outbox_id, endpoint_id, status, attempts, failures, next_attempt_at, leased_until, last_error, created_at, finished_at FROM deliveries WHERE id = $1
+SELECT id, outbox_id, endpoint_id, status, attempts, failures, next_attempt_at, leased_until, last_error, created_at, finished_at, batch_id, order_key, redelivery_id, leased_by FROM deliveries WHERE id = $1
 `
 
 func (q *Queries) GetDelivery(ctx context.Context, id int64) (Delivery, error) {
@@ -66,15 +244,41 @@ func (q *Queries) GetDelivery(ctx context.Context, id int64) (Delivery, error) {
 		&i.LastError,
 		&i.CreatedAt,
 		&i.FinishedAt,
+		&i.BatchID,
+		&i.OrderKey,
+		&i.RedeliveryID,
+		&i.LeasedBy,
 	)
 	return i, err
 }
 
+const insertBatch = `-- name: InsertBatch :exec
+INSERT INTO deliveries (endpoint_id, batch_id, next_attempt_at) VALUES ($1, $2::uuid, $3)
+`
+
+type InsertBatchParams struct {
+	EndpointID    uuid.UUID `json:"endpoint_id"`
+	BatchID       uuid.UUID `json:"batch_id"`
+	NextAttemptAt time.Time `json:"next_attempt_at"`
+}
+
+// InsertBatch makes the delivery that carries a batch, due when its oldest member was.
+func (q *Queries) InsertBatch(ctx context.Context, arg InsertBatchParams) error {
+	_, err := q.db.Exec(ctx, insertBatch, arg.EndpointID, arg.BatchID, arg.NextAttemptAt)
+	return err
+}
+
 const insertDeliveries = `-- name: InsertDeliveries :exec
-INSERT INTO deliveries (outbox_id, endpoint_id)
-SELECT n.outbox_id, n.endpoint_id
-FROM (SELECT unnest($1::uuid[]) AS outbox_id, unnest($2::uuid[]) AS endpoint_id,
-             generate_subscripts($1::uuid[], 1) AS position) AS n
+INSERT INTO deliveries (outbox_id, endpoint_id, order_key, status)
+SELECT n.outbox_id, n.endpoint_id, n.order_key,
+       CASE WHEN n.order_key IS NOT NULL
+             AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
+                  OR EXISTS (SELECT FROM deliveries o
+                             WHERE o.endpoint_id = n.endpoint_id AND o.order_key = n.order_key AND o.status IN ('pending', 'retrying', 'waiting')))
+            THEN 'waiting' ELSE 'pending' END
+FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u.position
+      FROM (SELECT unnest($1::uuid[]) AS outbox_id, unnest($2::uuid[]) AS endpoint_id,
+                   unnest($3::text[]) AS order_key, generate_subscripts($1::uuid[], 1) AS position) AS u) AS n
 ORDER BY n.position
 ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
 `
@@ -82,48 +286,153 @@ ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
 type InsertDeliveriesParams struct {
 	OutboxIds   []uuid.UUID `json:"outbox_ids"`
 	EndpointIds []uuid.UUID `json:"endpoint_ids"`
+	OrderKeys   []string    `json:"order_keys"`
 }
 
-// InsertDeliveries makes one delivery per webhook and endpoint; one that is there stays as it is.
+// InsertDeliveries makes one delivery per webhook and endpoint; one that is there
+// stays as it is. With an order key it waits for the open ones of that key.
 func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesParams) error {
-	_, err := q.db.Exec(ctx, insertDeliveries, arg.OutboxIds, arg.EndpointIds)
+	_, err := q.db.Exec(ctx, insertDeliveries, arg.OutboxIds, arg.EndpointIds, arg.OrderKeys)
 	return err
+}
+
+const insertOpenDeliveries = `-- name: InsertOpenDeliveries :exec
+INSERT INTO deliveries (outbox_id, endpoint_id, status, order_key, redelivery_id)
+SELECT n.outbox_id, $1, n.status, nullif(n.order_key, ''), $2
+FROM (SELECT unnest($3::uuid[]) AS outbox_id, unnest($4::text[]) AS status, unnest($5::text[]) AS order_key,
+             generate_subscripts($3::uuid[], 1) AS position) AS n
+ORDER BY n.position
+`
+
+type InsertOpenDeliveriesParams struct {
+	EndpointID   uuid.UUID   `json:"endpoint_id"`
+	RedeliveryID *uuid.UUID  `json:"redelivery_id"`
+	OutboxIds    []uuid.UUID `json:"outbox_ids"`
+	Statuses     []string    `json:"statuses"`
+	OrderKeys    []string    `json:"order_keys"`
+}
+
+// InsertOpenDeliveries makes deliveries of webhooks that an endpoint was never told of.
+func (q *Queries) InsertOpenDeliveries(ctx context.Context, arg InsertOpenDeliveriesParams) error {
+	_, err := q.db.Exec(ctx, insertOpenDeliveries,
+		arg.EndpointID,
+		arg.RedeliveryID,
+		arg.OutboxIds,
+		arg.Statuses,
+		arg.OrderKeys,
+	)
+	return err
+}
+
+const joinBatch = `-- name: JoinBatch :exec
+UPDATE deliveries SET status = 'batched', batch_id = $1::uuid, leased_until = NULL WHERE id = ANY ($2::bigint[])
+`
+
+type JoinBatchParams struct {
+	BatchID uuid.UUID `json:"batch_id"`
+	Ids     []int64   `json:"ids"`
+}
+
+func (q *Queries) JoinBatch(ctx context.Context, arg JoinBatchParams) error {
+	_, err := q.db.Exec(ctx, joinBatch, arg.BatchID, arg.Ids)
+	return err
+}
+
+const leaseBatches = `-- name: LeaseBatches :many
+WITH due AS (
+    SELECT d.id, (now() + $2::interval)::timestamptz AS lease_end FROM deliveries d
+    WHERE d.endpoint_id = $3 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now() AND d.outbox_id IS NULL
+    ORDER BY d.next_attempt_at, d.id
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries d
+SET leased_until = due.lease_end, leased_by = $1::uuid, next_attempt_at = due.lease_end, attempts = d.attempts + 1
+FROM due
+WHERE d.id = due.id
+RETURNING d.id, d.batch_id, d.attempts
+`
+
+type LeaseBatchesParams struct {
+	Process       uuid.UUID     `json:"process"`
+	Lease         time.Duration `json:"lease"`
+	EndpointID    uuid.UUID     `json:"endpoint_id"`
+	MaxDeliveries int32         `json:"max_deliveries"`
+}
+
+type LeaseBatchesRow struct {
+	ID       int64      `json:"id"`
+	BatchID  *uuid.UUID `json:"batch_id"`
+	Attempts int32      `json:"attempts"`
+}
+
+// LeaseBatches takes due deliveries that carry a batch, as LeaseDeliveries does.
+func (q *Queries) LeaseBatches(ctx context.Context, arg LeaseBatchesParams) ([]LeaseBatchesRow, error) {
+	rows, err := q.db.Query(ctx, leaseBatches,
+		arg.Process,
+		arg.Lease,
+		arg.EndpointID,
+		arg.MaxDeliveries,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LeaseBatchesRow{}
+	for rows.Next() {
+		var i LeaseBatchesRow
+		if err := rows.Scan(&i.ID, &i.BatchID, &i.Attempts); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const leaseDeliveries = `-- name: LeaseDeliveries :many
 WITH due AS (
-    SELECT d.id, (now() + $1::interval)::timestamptz AS lease_end FROM deliveries d
-    WHERE d.endpoint_id = $2 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
+    SELECT d.id, d.outbox_id, (now() + $2::interval)::timestamptz AS lease_end FROM deliveries d
+    WHERE d.endpoint_id = $3 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
     ORDER BY d.next_attempt_at, d.id
-    LIMIT $3
+    LIMIT $4
     FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d
-SET leased_until = due.lease_end, next_attempt_at = due.lease_end, attempts = d.attempts + 1
-FROM due, outbox o
-WHERE d.id = due.id AND o.id = d.outbox_id
-RETURNING d.id, d.outbox_id, d.attempts, o.seq, o.payload
+SET leased_until = due.lease_end, leased_by = $1::uuid, next_attempt_at = due.lease_end, attempts = d.attempts + 1
+FROM due LEFT JOIN outbox o ON o.id = due.outbox_id
+WHERE d.id = due.id
+RETURNING d.id, d.outbox_id, d.batch_id, d.attempts, d.order_key, o.payload
 `
 
 type LeaseDeliveriesParams struct {
+	Process       uuid.UUID     `json:"process"`
 	Lease         time.Duration `json:"lease"`
 	EndpointID    uuid.UUID     `json:"endpoint_id"`
 	MaxDeliveries int32         `json:"max_deliveries"`
 }
 
 type LeaseDeliveriesRow struct {
-	ID       int64     `json:"id"`
-	OutboxID uuid.UUID `json:"outbox_id"`
-	Attempts int32     `json:"attempts"`
-	Seq      int64     `json:"seq"`
-	Payload  []byte    `json:"payload"`
+	ID       int64      `json:"id"`
+	OutboxID *uuid.UUID `json:"outbox_id"`
+	BatchID  *uuid.UUID `json:"batch_id"`
+	Attempts int32      `json:"attempts"`
+	OrderKey *string    `json:"order_key"`
+	Payload  []byte     `json:"payload"`
 }
 
 // LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
 // lease ends they are not due to anybody else; by then a living worker has
-// surely recorded the outcome.
+// surely recorded the outcome. One without a webhook carries a batch.
 func (q *Queries) LeaseDeliveries(ctx context.Context, arg LeaseDeliveriesParams) ([]LeaseDeliveriesRow, error) {
-	rows, err := q.db.Query(ctx, leaseDeliveries, arg.Lease, arg.EndpointID, arg.MaxDeliveries)
+	rows, err := q.db.Query(ctx, leaseDeliveries,
+		arg.Process,
+		arg.Lease,
+		arg.EndpointID,
+		arg.MaxDeliveries,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -134,13 +443,168 @@ func (q *Queries) LeaseDeliveries(ctx context.Context, arg LeaseDeliveriesParams
 		if err := rows.Scan(
 			&i.ID,
 			&i.OutboxID,
+			&i.BatchID,
 			&i.Attempts,
-			&i.Seq,
+			&i.OrderKey,
 			&i.Payload,
 		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAbandoned = `-- name: ListAbandoned :many
+SELECT DISTINCT p.id FROM endpoints p
+JOIN deliveries d ON d.endpoint_id = p.id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at > now() AND d.leased_until > now()
+WHERE p.deleted_at IS NULL
+  AND d.leased_by NOT IN (SELECT s.process FROM processes s WHERE s.seen_at > now() - $1::interval)
+  AND EXISTS (SELECT FROM processes me WHERE me.process = $2::uuid AND me.seen_at > now() - interval '3 seconds')
+ORDER BY p.id
+`
+
+type ListAbandonedParams struct {
+	GoneAfter time.Duration `json:"gone_after"`
+	Process   uuid.UUID     `json:"process"`
+}
+
+// ListAbandoned returns the endpoints that requests are leased to by processes which
+// have not been seen for @gone_after. A process that was not seen itself, as after an
+// outage of the database, knows nothing of others.
+func (q *Queries) ListAbandoned(ctx context.Context, arg ListAbandonedParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listAbandoned, arg.GoneAfter, arg.Process)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listBatchPayloads = `-- name: ListBatchPayloads :many
+SELECT d.batch_id::uuid AS batch_id, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+WHERE d.batch_id = ANY ($1::uuid[])
+ORDER BY d.batch_id, d.id
+`
+
+type ListBatchPayloadsRow struct {
+	BatchID uuid.UUID `json:"batch_id"`
+	Payload []byte    `json:"payload"`
+}
+
+// ListBatchPayloads returns what batches carry, in their order.
+func (q *Queries) ListBatchPayloads(ctx context.Context, batchIds []uuid.UUID) ([]ListBatchPayloadsRow, error) {
+	rows, err := q.db.Query(ctx, listBatchPayloads, batchIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListBatchPayloadsRow{}
+	for rows.Next() {
+		var i ListBatchPayloadsRow
+		if err := rows.Scan(&i.BatchID, &i.Payload); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listBusyKeys = `-- name: ListBusyKeys :many
+SELECT k.order_key::text AS order_key, b.latest
+FROM (SELECT DISTINCT unnest($1::text[]) AS order_key) AS k
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(d.id) FILTER (WHERE d.redelivery_id = $2), 0)::bigint AS latest FROM deliveries d
+    WHERE d.endpoint_id = $3 AND d.order_key = k.order_key AND d.status IN ('pending', 'retrying', 'waiting')
+    HAVING count(*) > 0) AS b
+`
+
+type ListBusyKeysParams struct {
+	OrderKeys    []string   `json:"order_keys"`
+	RedeliveryID *uuid.UUID `json:"redelivery_id"`
+	EndpointID   uuid.UUID  `json:"endpoint_id"`
+}
+
+type ListBusyKeysRow struct {
+	OrderKey string `json:"order_key"`
+	Latest   int64  `json:"latest"`
+}
+
+// ListBusyKeys returns those order keys of an endpoint of which something is open, and
+// the latest of it that this redelivery has opened (0: nothing).
+func (q *Queries) ListBusyKeys(ctx context.Context, arg ListBusyKeysParams) ([]ListBusyKeysRow, error) {
+	rows, err := q.db.Query(ctx, listBusyKeys, arg.OrderKeys, arg.RedeliveryID, arg.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListBusyKeysRow{}
+	for rows.Next() {
+		var i ListBusyKeysRow
+		if err := rows.Scan(&i.OrderKey, &i.Latest); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listDeadToRecover = `-- name: ListDeadToRecover :many
+SELECT o.id FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+WHERE d.endpoint_id = $1 AND d.status = 'dead' AND d.finished_at BETWEEN $2::timestamptz AND $3::timestamptz
+  AND d.redelivery_id IS DISTINCT FROM $4
+ORDER BY o.seq LIMIT $5
+`
+
+type ListDeadToRecoverParams struct {
+	EndpointID   uuid.UUID  `json:"endpoint_id"`
+	Since        time.Time  `json:"since"`
+	Until        time.Time  `json:"until"`
+	RedeliveryID *uuid.UUID `json:"redelivery_id"`
+	MaxRows      int32      `json:"max_rows"`
+}
+
+// ListDeadToRecover returns webhooks whose delivery to an endpoint died in that time,
+// in the order of seq, but for those that this redelivery has opened or passed over.
+func (q *Queries) ListDeadToRecover(ctx context.Context, arg ListDeadToRecoverParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listDeadToRecover,
+		arg.EndpointID,
+		arg.Since,
+		arg.Until,
+		arg.RedeliveryID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -187,6 +651,108 @@ func (q *Queries) LockDeliveries(ctx context.Context, ids []int64) ([]LockDelive
 	return items, nil
 }
 
+const lockDeliveriesOf = `-- name: LockDeliveriesOf :many
+SELECT id, outbox_id::uuid AS outbox_id, status FROM deliveries
+WHERE endpoint_id = $1 AND outbox_id = ANY ($2::uuid[])
+ORDER BY id FOR UPDATE
+`
+
+type LockDeliveriesOfParams struct {
+	EndpointID uuid.UUID   `json:"endpoint_id"`
+	OutboxIds  []uuid.UUID `json:"outbox_ids"`
+}
+
+type LockDeliveriesOfRow struct {
+	ID       int64     `json:"id"`
+	OutboxID uuid.UUID `json:"outbox_id"`
+	Status   string    `json:"status"`
+}
+
+// LockDeliveriesOf locks what an endpoint was told of these webhooks.
+func (q *Queries) LockDeliveriesOf(ctx context.Context, arg LockDeliveriesOfParams) ([]LockDeliveriesOfRow, error) {
+	rows, err := q.db.Query(ctx, lockDeliveriesOf, arg.EndpointID, arg.OutboxIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockDeliveriesOfRow{}
+	for rows.Next() {
+		var i LockDeliveriesOfRow
+		if err := rows.Scan(&i.ID, &i.OutboxID, &i.Status); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockMembers = `-- name: LockMembers :many
+SELECT d.id, d.next_attempt_at, octet_length(o.payload)::int AS size, now()::timestamptz AS now
+FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+WHERE d.endpoint_id = $1 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
+ORDER BY d.next_attempt_at, d.id
+LIMIT $2
+FOR UPDATE OF d SKIP LOCKED
+`
+
+type LockMembersParams struct {
+	EndpointID uuid.UUID `json:"endpoint_id"`
+	BatchSize  int32     `json:"batch_size"`
+}
+
+type LockMembersRow struct {
+	ID            int64     `json:"id"`
+	NextAttemptAt time.Time `json:"next_attempt_at"`
+	Size          int32     `json:"size"`
+	Now           time.Time `json:"now"`
+}
+
+// LockMembers locks the oldest webhooks that wait for a batch, with the size of each
+// in bytes.
+func (q *Queries) LockMembers(ctx context.Context, arg LockMembersParams) ([]LockMembersRow, error) {
+	rows, err := q.db.Query(ctx, lockMembers, arg.EndpointID, arg.BatchSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockMembersRow{}
+	for rows.Next() {
+		var i LockMembersRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.NextAttemptAt,
+			&i.Size,
+			&i.Now,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const nextBatch = `-- name: NextBatch :one
+SELECT next_attempt_at FROM deliveries
+WHERE endpoint_id = $1 AND outbox_id IS NULL AND status IN ('pending', 'retrying')
+ORDER BY next_attempt_at, id
+LIMIT 1
+`
+
+// NextBatch returns when the next open batch of an endpoint is due; pgx.ErrNoRows
+// when none is open.
+func (q *Queries) NextBatch(ctx context.Context, endpointID uuid.UUID) (time.Time, error) {
+	row := q.db.QueryRow(ctx, nextBatch, endpointID)
+	var next_attempt_at time.Time
+	err := row.Scan(&next_attempt_at)
+	return next_attempt_at, err
+}
+
 const nextDelivery = `-- name: NextDelivery :one
 SELECT next_attempt_at FROM deliveries
 WHERE endpoint_id = $1 AND status IN ('pending', 'retrying')
@@ -203,17 +769,148 @@ func (q *Queries) NextDelivery(ctx context.Context, endpointID uuid.UUID) (time.
 	return next_attempt_at, err
 }
 
-const retryDelivery = `-- name: RetryDelivery :one
-UPDATE deliveries SET status = 'retrying', failures = 0, next_attempt_at = now(), leased_until = NULL, finished_at = NULL
-WHERE id = $1 AND status = 'dead' RETURNING endpoint_id
+const nextMembers = `-- name: NextMembers :one
+SELECT count(*) AS members, coalesce(min(n.next_attempt_at), now())::timestamptz AS oldest
+FROM (SELECT d.next_attempt_at FROM deliveries d
+      WHERE d.endpoint_id = $1 AND d.status IN ('pending', 'retrying') AND d.outbox_id IS NOT NULL
+      ORDER BY d.next_attempt_at, d.id
+      LIMIT $2) AS n
 `
 
-// RetryDelivery opens a dead delivery again with all its attempts; pgx.ErrNoRows when it is not dead.
-func (q *Queries) RetryDelivery(ctx context.Context, id int64) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, retryDelivery, id)
-	var endpoint_id uuid.UUID
-	err := row.Scan(&endpoint_id)
-	return endpoint_id, err
+type NextMembersParams struct {
+	EndpointID uuid.UUID `json:"endpoint_id"`
+	BatchSize  int32     `json:"batch_size"`
+}
+
+type NextMembersRow struct {
+	Members int64     `json:"members"`
+	Oldest  time.Time `json:"oldest"`
+}
+
+// NextMembers returns how many webhooks wait for a batch, at most as many as fill
+// one, and since when the oldest does.
+func (q *Queries) NextMembers(ctx context.Context, arg NextMembersParams) (NextMembersRow, error) {
+	row := q.db.QueryRow(ctx, nextMembers, arg.EndpointID, arg.BatchSize)
+	var i NextMembersRow
+	err := row.Scan(&i.Members, &i.Oldest)
+	return i, err
+}
+
+const openDeliveries = `-- name: OpenDeliveries :exec
+UPDATE deliveries d
+SET status = n.status, failures = 0, next_attempt_at = now(), leased_until = NULL, finished_at = NULL, batch_id = NULL,
+    order_key = nullif(n.order_key, ''), redelivery_id = $1
+FROM (SELECT unnest($2::bigint[]) AS id, unnest($3::text[]) AS status, unnest($4::text[]) AS order_key) AS n
+WHERE d.id = n.id
+`
+
+type OpenDeliveriesParams struct {
+	RedeliveryID *uuid.UUID `json:"redelivery_id"`
+	Ids          []int64    `json:"ids"`
+	Statuses     []string   `json:"statuses"`
+	OrderKeys    []string   `json:"order_keys"`
+}
+
+// OpenDeliveries makes final deliveries due with all their attempts, or waiting for
+// others of their key. What was attempted goes on counting, and the last error stays.
+func (q *Queries) OpenDeliveries(ctx context.Context, arg OpenDeliveriesParams) error {
+	_, err := q.db.Exec(ctx, openDeliveries,
+		arg.RedeliveryID,
+		arg.Ids,
+		arg.Statuses,
+		arg.OrderKeys,
+	)
+	return err
+}
+
+const passOverDeliveries = `-- name: PassOverDeliveries :exec
+UPDATE deliveries d SET redelivery_id = $1
+FROM outbox o
+WHERE d.endpoint_id = $2 AND d.outbox_id = ANY ($3::uuid[]) AND d.status = 'dead'
+  AND o.id = d.outbox_id AND o.payload IS NULL
+`
+
+type PassOverDeliveriesParams struct {
+	RedeliveryID *uuid.UUID  `json:"redelivery_id"`
+	EndpointID   uuid.UUID   `json:"endpoint_id"`
+	OutboxIds    []uuid.UUID `json:"outbox_ids"`
+}
+
+// PassOverDeliveries notes which dead deliveries a redelivery cannot open: their
+// payload is gone.
+func (q *Queries) PassOverDeliveries(ctx context.Context, arg PassOverDeliveriesParams) error {
+	_, err := q.db.Exec(ctx, passOverDeliveries, arg.RedeliveryID, arg.EndpointID, arg.OutboxIds)
+	return err
+}
+
+const promoteWaiting = `-- name: PromoteWaiting :exec
+UPDATE deliveries d SET status = 'pending', next_attempt_at = now()
+FROM (SELECT DISTINCT u.endpoint_id, u.order_key
+      FROM (SELECT unnest($1::uuid[]) AS endpoint_id, unnest($2::text[]) AS order_key) AS u) AS n
+CROSS JOIN LATERAL (
+    SELECT w.id FROM deliveries w
+    WHERE w.endpoint_id = n.endpoint_id AND w.order_key = n.order_key AND w.status = 'waiting'
+    ORDER BY w.id LIMIT 1) AS first
+WHERE d.id = first.id
+  AND NOT EXISTS (SELECT FROM deliveries o
+                  WHERE o.endpoint_id = n.endpoint_id AND o.order_key = n.order_key AND o.status IN ('pending', 'retrying'))
+`
+
+type PromoteWaitingParams struct {
+	EndpointIds []uuid.UUID `json:"endpoint_ids"`
+	OrderKeys   []string    `json:"order_keys"`
+}
+
+// PromoteWaiting makes the first of those that wait due, for each endpoint and key of
+// which nothing else is open. The endpoints are locked.
+func (q *Queries) PromoteWaiting(ctx context.Context, arg PromoteWaitingParams) error {
+	_, err := q.db.Exec(ctx, promoteWaiting, arg.EndpointIds, arg.OrderKeys)
+	return err
+}
+
+const pullDeliveriesForward = `-- name: PullDeliveriesForward :exec
+UPDATE deliveries SET next_attempt_at = now()
+WHERE id IN (
+    SELECT d.id FROM deliveries d
+    WHERE d.endpoint_id = $1 AND d.status = 'retrying' AND d.next_attempt_at > now() AND d.leased_until IS NULL
+    ORDER BY d.next_attempt_at, d.id LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+`
+
+type PullDeliveriesForwardParams struct {
+	EndpointID    uuid.UUID `json:"endpoint_id"`
+	MaxDeliveries int32     `json:"max_deliveries"`
+}
+
+// PullDeliveriesForward makes due what waits for its next attempt at an endpoint that
+// has recovered: it failed because the endpoint did.
+func (q *Queries) PullDeliveriesForward(ctx context.Context, arg PullDeliveriesForwardParams) error {
+	_, err := q.db.Exec(ctx, pullDeliveriesForward, arg.EndpointID, arg.MaxDeliveries)
+	return err
+}
+
+const releaseWaiting = `-- name: ReleaseWaiting :execrows
+UPDATE deliveries SET status = 'pending', next_attempt_at = now(), order_key = NULL
+WHERE id IN (
+    SELECT d.id FROM deliveries d
+    WHERE d.endpoint_id = $1 AND d.order_key IS NOT NULL AND d.status = 'waiting'
+    ORDER BY d.id LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+`
+
+type ReleaseWaitingParams struct {
+	EndpointID    uuid.UUID `json:"endpoint_id"`
+	MaxDeliveries int32     `json:"max_deliveries"`
+}
+
+// ReleaseWaiting lets deliveries go that wait for others of their user at an endpoint
+// that is not ordered any more, a slice at a time.
+func (q *Queries) ReleaseWaiting(ctx context.Context, arg ReleaseWaitingParams) (int64, error) {
+	result, err := q.db.Exec(ctx, releaseWaiting, arg.EndpointID, arg.MaxDeliveries)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const updateDeliveries = `-- name: UpdateDeliveries :exec

@@ -13,15 +13,17 @@ import (
 )
 
 const closeEndpoint = `-- name: CloseEndpoint :exec
-UPDATE endpoints SET wanted = $1, done = $2, due_at = $3, job_id = $4 WHERE id = $5
+UPDATE endpoints SET wanted = $1, done = $2, due_at = $3, job_id = $4, rate_at = $5, full_until = $6 WHERE id = $7
 `
 
 type CloseEndpointParams struct {
-	Wanted int64      `json:"wanted"`
-	Done   int64      `json:"done"`
-	DueAt  *time.Time `json:"due_at"`
-	JobID  *int64     `json:"job_id"`
-	ID     uuid.UUID  `json:"id"`
+	Wanted    int64      `json:"wanted"`
+	Done      int64      `json:"done"`
+	DueAt     *time.Time `json:"due_at"`
+	JobID     *int64     `json:"job_id"`
+	RateAt    *time.Time `json:"rate_at"`
+	FullUntil *time.Time `json:"full_until"`
+	ID        uuid.UUID  `json:"id"`
 }
 
 func (q *Queries) CloseEndpoint(ctx context.Context, arg CloseEndpointParams) error {
@@ -30,9 +32,51 @@ func (q *Queries) CloseEndpoint(ctx context.Context, arg CloseEndpointParams) er
 		arg.Done,
 		arg.DueAt,
 		arg.JobID,
+		arg.RateAt,
+		arg.FullUntil,
 		arg.ID,
 	)
 	return err
+}
+
+const countOpenDeliveries = `-- name: CountOpenDeliveries :many
+SELECT p.id,
+       ((SELECT count(*) FROM (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.outbox_id IS NOT NULL
+                                 AND d.status IN ('pending', 'retrying') LIMIT 100000) AS due)
+      + (SELECT count(*) FROM (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.order_key IS NOT NULL
+                                 AND d.status = 'waiting' LIMIT 100000) AS waiting)
+      + (SELECT count(*) FROM (SELECT FROM deliveries c JOIN deliveries d ON d.batch_id = c.batch_id AND d.status = 'batched'
+                               WHERE c.endpoint_id = p.id AND c.outbox_id IS NULL
+                                 AND c.status IN ('pending', 'retrying') LIMIT 100000) AS batched))::bigint AS open
+FROM endpoints p WHERE p.id = ANY ($1::uuid[])
+`
+
+type CountOpenDeliveriesRow struct {
+	ID   uuid.UUID `json:"id"`
+	Open int64     `json:"open"`
+}
+
+// CountOpenDeliveries counts, for each endpoint, the webhooks that have not arrived
+// and may: at most 100,000 each of those that are due, that wait for an earlier one
+// and that are in a batch, so that a look at an endpoint costs no more than that.
+func (q *Queries) CountOpenDeliveries(ctx context.Context, ids []uuid.UUID) ([]CountOpenDeliveriesRow, error) {
+	rows, err := q.db.Query(ctx, countOpenDeliveries, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CountOpenDeliveriesRow{}
+	for rows.Next() {
+		var i CountOpenDeliveriesRow
+		if err := rows.Scan(&i.ID, &i.Open); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const deleteEndpoint = `-- name: DeleteEndpoint :many
@@ -69,14 +113,74 @@ type DisableEndpointParams struct {
 	ID     uuid.UUID `json:"id"`
 }
 
-// DisableEndpoint stops sending to an endpoint that is gone by its own word; its open deliveries are held.
+// DisableEndpoint stops sending to an endpoint; its open deliveries are held.
 func (q *Queries) DisableEndpoint(ctx context.Context, arg DisableEndpointParams) error {
 	_, err := q.db.Exec(ctx, disableEndpoint, arg.Reason, arg.ID)
 	return err
 }
 
+const findEndpoint = `-- name: FindEndpoint :one
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing FROM endpoints WHERE deleted_at IS NULL AND (id = $1::uuid OR name = $2)
+`
+
+type FindEndpointParams struct {
+	ID   *uuid.UUID `json:"id"`
+	Name string     `json:"name"`
+}
+
+// FindEndpoint returns the endpoint of this id or name that is not gone.
+func (q *Queries) FindEndpoint(ctx context.Context, arg FindEndpointParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, findEndpoint, arg.ID, arg.Name)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.URL,
+		&i.Events,
+		&i.Timeout,
+		&i.Status,
+		&i.StatusReason,
+		&i.Wanted,
+		&i.Done,
+		&i.DueAt,
+		&i.JobID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
+	)
+	return i, err
+}
+
+const freeEndpoint = `-- name: FreeEndpoint :exec
+UPDATE endpoints SET full_until = NULL WHERE id = $1
+`
+
+// FreeEndpoint notes that fewer requests are under way than may be.
+func (q *Queries) FreeEndpoint(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, freeEndpoint, id)
+	return err
+}
+
 const getEndpoint = `-- name: GetEndpoint :one
-SELECT id, name, url, events, timeout, max_attempts, retry_delay, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at FROM endpoints WHERE id = $1
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing FROM endpoints WHERE id = $1
 `
 
 func (q *Queries) GetEndpoint(ctx context.Context, id uuid.UUID) (Endpoint, error) {
@@ -88,8 +192,6 @@ func (q *Queries) GetEndpoint(ctx context.Context, id uuid.UUID) (Endpoint, erro
 		&i.URL,
 		&i.Events,
 		&i.Timeout,
-		&i.MaxAttempts,
-		&i.RetryDelay,
 		&i.Status,
 		&i.StatusReason,
 		&i.Wanted,
@@ -99,8 +201,199 @@ func (q *Queries) GetEndpoint(ctx context.Context, id uuid.UUID) (Endpoint, erro
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
 	)
 	return i, err
+}
+
+const insertEndpoint = `-- name: InsertEndpoint :one
+INSERT INTO endpoints (id, name, url, description, events, user_ids, filter, form, ordered, batch_size, batch_wait,
+                       rate_limit, max_in_flight, timeout, retry_schedule, sealed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+        $12, $13, $14, $15, $16)
+RETURNING id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing
+`
+
+type InsertEndpointParams struct {
+	ID            uuid.UUID       `json:"id"`
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Description   string          `json:"description"`
+	Events        []string        `json:"events"`
+	UserIds       []string        `json:"user_ids"`
+	Filter        []byte          `json:"filter"`
+	Form          string          `json:"form"`
+	Ordered       bool            `json:"ordered"`
+	BatchSize     int32           `json:"batch_size"`
+	BatchWait     time.Duration   `json:"batch_wait"`
+	RateLimit     *float32        `json:"rate_limit"`
+	MaxInFlight   int32           `json:"max_in_flight"`
+	Timeout       time.Duration   `json:"timeout"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
+	Sealed        []byte          `json:"sealed"`
+}
+
+func (q *Queries) InsertEndpoint(ctx context.Context, arg InsertEndpointParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, insertEndpoint,
+		arg.ID,
+		arg.Name,
+		arg.URL,
+		arg.Description,
+		arg.Events,
+		arg.UserIds,
+		arg.Filter,
+		arg.Form,
+		arg.Ordered,
+		arg.BatchSize,
+		arg.BatchWait,
+		arg.RateLimit,
+		arg.MaxInFlight,
+		arg.Timeout,
+		arg.RetrySchedule,
+		arg.Sealed,
+	)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.URL,
+		&i.Events,
+		&i.Timeout,
+		&i.Status,
+		&i.StatusReason,
+		&i.Wanted,
+		&i.Done,
+		&i.DueAt,
+		&i.JobID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
+	)
+	return i, err
+}
+
+const listEndpointHealth = `-- name: ListEndpointHealth :many
+SELECT id, status, (failures > 0 OR resume_at IS NOT NULL)::boolean AS resting FROM endpoints WHERE id = ANY ($1::uuid[])
+`
+
+type ListEndpointHealthRow struct {
+	ID      uuid.UUID `json:"id"`
+	Status  string    `json:"status"`
+	Resting bool      `json:"resting"`
+}
+
+// ListEndpointHealth returns how endpoints are, without a lock: whether what is known
+// of them has to be written is decided by it, in most groups not.
+func (q *Queries) ListEndpointHealth(ctx context.Context, ids []uuid.UUID) ([]ListEndpointHealthRow, error) {
+	rows, err := q.db.Query(ctx, listEndpointHealth, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListEndpointHealthRow{}
+	for rows.Next() {
+		var i ListEndpointHealthRow
+		if err := rows.Scan(&i.ID, &i.Status, &i.Resting); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listEndpoints = `-- name: ListEndpoints :many
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing FROM endpoints WHERE deleted_at IS NULL ORDER BY name
+`
+
+func (q *Queries) ListEndpoints(ctx context.Context) ([]Endpoint, error) {
+	rows, err := q.db.Query(ctx, listEndpoints)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Endpoint{}
+	for rows.Next() {
+		var i Endpoint
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.URL,
+			&i.Events,
+			&i.Timeout,
+			&i.Status,
+			&i.StatusReason,
+			&i.Wanted,
+			&i.Done,
+			&i.DueAt,
+			&i.JobID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.DeletedAt,
+			&i.Description,
+			&i.UserIds,
+			&i.Filter,
+			&i.Form,
+			&i.Ordered,
+			&i.BatchSize,
+			&i.BatchWait,
+			&i.RateLimit,
+			&i.MaxInFlight,
+			&i.RetrySchedule,
+			&i.Sealed,
+			&i.FailingSince,
+			&i.Failures,
+			&i.WarnedAt,
+			&i.ResumeAt,
+			&i.FullUntil,
+			&i.RateAt,
+			&i.Probing,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listWantedEvents = `-- name: ListWantedEvents :many
@@ -129,27 +422,43 @@ func (q *Queries) ListWantedEvents(ctx context.Context) ([]string, error) {
 }
 
 const lockEndpoint = `-- name: LockEndpoint :one
-SELECT id, name, url, events, timeout, max_attempts, retry_delay, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, now()::timestamptz AS now FROM endpoints WHERE id = $1 FOR UPDATE
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing, now()::timestamptz AS now FROM endpoints WHERE id = $1 FOR UPDATE
 `
 
 type LockEndpointRow struct {
-	ID           uuid.UUID     `json:"id"`
-	Name         string        `json:"name"`
-	URL          string        `json:"url"`
-	Events       []string      `json:"events"`
-	Timeout      time.Duration `json:"timeout"`
-	MaxAttempts  int32         `json:"max_attempts"`
-	RetryDelay   time.Duration `json:"retry_delay"`
-	Status       string        `json:"status"`
-	StatusReason string        `json:"status_reason"`
-	Wanted       int64         `json:"wanted"`
-	Done         int64         `json:"done"`
-	DueAt        *time.Time    `json:"due_at"`
-	JobID        *int64        `json:"job_id"`
-	CreatedAt    time.Time     `json:"created_at"`
-	UpdatedAt    time.Time     `json:"updated_at"`
-	DeletedAt    *time.Time    `json:"deleted_at"`
-	Now          time.Time     `json:"now"`
+	ID            uuid.UUID       `json:"id"`
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Events        []string        `json:"events"`
+	Timeout       time.Duration   `json:"timeout"`
+	Status        string          `json:"status"`
+	StatusReason  string          `json:"status_reason"`
+	Wanted        int64           `json:"wanted"`
+	Done          int64           `json:"done"`
+	DueAt         *time.Time      `json:"due_at"`
+	JobID         *int64          `json:"job_id"`
+	CreatedAt     time.Time       `json:"created_at"`
+	UpdatedAt     time.Time       `json:"updated_at"`
+	DeletedAt     *time.Time      `json:"deleted_at"`
+	Description   string          `json:"description"`
+	UserIds       []string        `json:"user_ids"`
+	Filter        []byte          `json:"filter"`
+	Form          string          `json:"form"`
+	Ordered       bool            `json:"ordered"`
+	BatchSize     int32           `json:"batch_size"`
+	BatchWait     time.Duration   `json:"batch_wait"`
+	RateLimit     *float32        `json:"rate_limit"`
+	MaxInFlight   int32           `json:"max_in_flight"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
+	Sealed        []byte          `json:"sealed"`
+	FailingSince  *time.Time      `json:"failing_since"`
+	Failures      int32           `json:"failures"`
+	WarnedAt      *time.Time      `json:"warned_at"`
+	ResumeAt      *time.Time      `json:"resume_at"`
+	FullUntil     *time.Time      `json:"full_until"`
+	RateAt        *time.Time      `json:"rate_at"`
+	Probing       bool            `json:"probing"`
+	Now           time.Time       `json:"now"`
 }
 
 // LockEndpoint locks one endpoint, gone or not.
@@ -162,8 +471,6 @@ func (q *Queries) LockEndpoint(ctx context.Context, id uuid.UUID) (LockEndpointR
 		&i.URL,
 		&i.Events,
 		&i.Timeout,
-		&i.MaxAttempts,
-		&i.RetryDelay,
 		&i.Status,
 		&i.StatusReason,
 		&i.Wanted,
@@ -173,23 +480,212 @@ func (q *Queries) LockEndpoint(ctx context.Context, id uuid.UUID) (LockEndpointR
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
 		&i.Now,
 	)
 	return i, err
 }
 
+const lockEndpointHealth = `-- name: LockEndpointHealth :many
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing, now()::timestamptz AS now FROM endpoints WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
+`
+
+type LockEndpointHealthRow struct {
+	ID            uuid.UUID       `json:"id"`
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Events        []string        `json:"events"`
+	Timeout       time.Duration   `json:"timeout"`
+	Status        string          `json:"status"`
+	StatusReason  string          `json:"status_reason"`
+	Wanted        int64           `json:"wanted"`
+	Done          int64           `json:"done"`
+	DueAt         *time.Time      `json:"due_at"`
+	JobID         *int64          `json:"job_id"`
+	CreatedAt     time.Time       `json:"created_at"`
+	UpdatedAt     time.Time       `json:"updated_at"`
+	DeletedAt     *time.Time      `json:"deleted_at"`
+	Description   string          `json:"description"`
+	UserIds       []string        `json:"user_ids"`
+	Filter        []byte          `json:"filter"`
+	Form          string          `json:"form"`
+	Ordered       bool            `json:"ordered"`
+	BatchSize     int32           `json:"batch_size"`
+	BatchWait     time.Duration   `json:"batch_wait"`
+	RateLimit     *float32        `json:"rate_limit"`
+	MaxInFlight   int32           `json:"max_in_flight"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
+	Sealed        []byte          `json:"sealed"`
+	FailingSince  *time.Time      `json:"failing_since"`
+	Failures      int32           `json:"failures"`
+	WarnedAt      *time.Time      `json:"warned_at"`
+	ResumeAt      *time.Time      `json:"resume_at"`
+	FullUntil     *time.Time      `json:"full_until"`
+	RateAt        *time.Time      `json:"rate_at"`
+	Probing       bool            `json:"probing"`
+	Now           time.Time       `json:"now"`
+}
+
+// LockEndpointHealth locks endpoints, gone or not, in the order of their ids.
+func (q *Queries) LockEndpointHealth(ctx context.Context, ids []uuid.UUID) ([]LockEndpointHealthRow, error) {
+	rows, err := q.db.Query(ctx, lockEndpointHealth, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockEndpointHealthRow{}
+	for rows.Next() {
+		var i LockEndpointHealthRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.URL,
+			&i.Events,
+			&i.Timeout,
+			&i.Status,
+			&i.StatusReason,
+			&i.Wanted,
+			&i.Done,
+			&i.DueAt,
+			&i.JobID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.DeletedAt,
+			&i.Description,
+			&i.UserIds,
+			&i.Filter,
+			&i.Form,
+			&i.Ordered,
+			&i.BatchSize,
+			&i.BatchWait,
+			&i.RateLimit,
+			&i.MaxInFlight,
+			&i.RetrySchedule,
+			&i.Sealed,
+			&i.FailingSince,
+			&i.Failures,
+			&i.WarnedAt,
+			&i.ResumeAt,
+			&i.FullUntil,
+			&i.RateAt,
+			&i.Probing,
+			&i.Now,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockEndpointToChange = `-- name: LockEndpointToChange :one
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing FROM endpoints WHERE deleted_at IS NULL AND (id = $1::uuid OR name = $2) FOR UPDATE
+`
+
+type LockEndpointToChangeParams struct {
+	ID   *uuid.UUID `json:"id"`
+	Name string     `json:"name"`
+}
+
+// LockEndpointToChange locks the endpoint of this id or name that is not gone.
+func (q *Queries) LockEndpointToChange(ctx context.Context, arg LockEndpointToChangeParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, lockEndpointToChange, arg.ID, arg.Name)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.URL,
+		&i.Events,
+		&i.Timeout,
+		&i.Status,
+		&i.StatusReason,
+		&i.Wanted,
+		&i.Done,
+		&i.DueAt,
+		&i.JobID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
+	)
+	return i, err
+}
+
 const lockEndpoints = `-- name: LockEndpoints :many
-SELECT id, events, status, wanted, job_id, now()::timestamptz AS now FROM endpoints
-WHERE deleted_at IS NULL ORDER BY id FOR UPDATE
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing, now()::timestamptz AS now FROM endpoints WHERE deleted_at IS NULL ORDER BY id FOR UPDATE
 `
 
 type LockEndpointsRow struct {
-	ID     uuid.UUID `json:"id"`
-	Events []string  `json:"events"`
-	Status string    `json:"status"`
-	Wanted int64     `json:"wanted"`
-	JobID  *int64    `json:"job_id"`
-	Now    time.Time `json:"now"`
+	ID            uuid.UUID       `json:"id"`
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Events        []string        `json:"events"`
+	Timeout       time.Duration   `json:"timeout"`
+	Status        string          `json:"status"`
+	StatusReason  string          `json:"status_reason"`
+	Wanted        int64           `json:"wanted"`
+	Done          int64           `json:"done"`
+	DueAt         *time.Time      `json:"due_at"`
+	JobID         *int64          `json:"job_id"`
+	CreatedAt     time.Time       `json:"created_at"`
+	UpdatedAt     time.Time       `json:"updated_at"`
+	DeletedAt     *time.Time      `json:"deleted_at"`
+	Description   string          `json:"description"`
+	UserIds       []string        `json:"user_ids"`
+	Filter        []byte          `json:"filter"`
+	Form          string          `json:"form"`
+	Ordered       bool            `json:"ordered"`
+	BatchSize     int32           `json:"batch_size"`
+	BatchWait     time.Duration   `json:"batch_wait"`
+	RateLimit     *float32        `json:"rate_limit"`
+	MaxInFlight   int32           `json:"max_in_flight"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
+	Sealed        []byte          `json:"sealed"`
+	FailingSince  *time.Time      `json:"failing_since"`
+	Failures      int32           `json:"failures"`
+	WarnedAt      *time.Time      `json:"warned_at"`
+	ResumeAt      *time.Time      `json:"resume_at"`
+	FullUntil     *time.Time      `json:"full_until"`
+	RateAt        *time.Time      `json:"rate_at"`
+	Probing       bool            `json:"probing"`
+	Now           time.Time       `json:"now"`
 }
 
 // LockEndpoints locks endpoints that are not gone, in the order of their ids.
@@ -204,10 +700,37 @@ func (q *Queries) LockEndpoints(ctx context.Context) ([]LockEndpointsRow, error)
 		var i LockEndpointsRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.Name,
+			&i.URL,
 			&i.Events,
+			&i.Timeout,
 			&i.Status,
+			&i.StatusReason,
 			&i.Wanted,
+			&i.Done,
+			&i.DueAt,
 			&i.JobID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.DeletedAt,
+			&i.Description,
+			&i.UserIds,
+			&i.Filter,
+			&i.Form,
+			&i.Ordered,
+			&i.BatchSize,
+			&i.BatchWait,
+			&i.RateLimit,
+			&i.MaxInFlight,
+			&i.RetrySchedule,
+			&i.Sealed,
+			&i.FailingSince,
+			&i.Failures,
+			&i.WarnedAt,
+			&i.ResumeAt,
+			&i.FullUntil,
+			&i.RateAt,
+			&i.Probing,
 			&i.Now,
 		); err != nil {
 			return nil, err
@@ -263,19 +786,21 @@ func (q *Queries) LockOrphanedEndpoints(ctx context.Context) ([]LockOrphanedEndp
 	return items, nil
 }
 
-const takeEndpoint = `-- name: TakeEndpoint :one
-UPDATE endpoints SET due_at = NULL WHERE id = $1 AND job_id = $2::bigint AND (due_at IS NULL OR due_at <= now())
-RETURNING id, name, url, events, timeout, max_attempts, retry_delay, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at
+const pauseEndpoint = `-- name: PauseEndpoint :one
+UPDATE endpoints SET status = 'paused', status_reason = $1, probing = false,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = $2
+RETURNING id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing
 `
 
-type TakeEndpointParams struct {
-	ID    uuid.UUID `json:"id"`
-	JobID int64     `json:"job_id"`
+type PauseEndpointParams struct {
+	Reason string    `json:"reason"`
+	ID     uuid.UUID `json:"id"`
 }
 
-// TakeEndpoint clears what is due of a lane that names this job; pgx.ErrNoRows when it names another.
-func (q *Queries) TakeEndpoint(ctx context.Context, arg TakeEndpointParams) (Endpoint, error) {
-	row := q.db.QueryRow(ctx, takeEndpoint, arg.ID, arg.JobID)
+// PauseEndpoint holds what is open of a locked endpoint.
+func (q *Queries) PauseEndpoint(ctx context.Context, arg PauseEndpointParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, pauseEndpoint, arg.Reason, arg.ID)
 	var i Endpoint
 	err := row.Scan(
 		&i.ID,
@@ -283,8 +808,6 @@ func (q *Queries) TakeEndpoint(ctx context.Context, arg TakeEndpointParams) (End
 		&i.URL,
 		&i.Events,
 		&i.Timeout,
-		&i.MaxAttempts,
-		&i.RetryDelay,
 		&i.Status,
 		&i.StatusReason,
 		&i.Wanted,
@@ -294,33 +817,304 @@ func (q *Queries) TakeEndpoint(ctx context.Context, arg TakeEndpointParams) (End
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
 	)
 	return i, err
 }
 
+const removeEndpoint = `-- name: RemoveEndpoint :exec
+UPDATE endpoints SET deleted_at = now(), sealed = NULL,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = $1
+`
+
+// RemoveEndpoint marks a locked endpoint as gone and forgets its secrets.
+func (q *Queries) RemoveEndpoint(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, removeEndpoint, id)
+	return err
+}
+
+const resumeEndpoint = `-- name: ResumeEndpoint :one
+UPDATE endpoints SET status = 'active', status_reason = '', probing = false,
+    failing_since = NULL, failures = 0, warned_at = NULL, resume_at = NULL,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = $1
+RETURNING id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing
+`
+
+// ResumeEndpoint makes a locked endpoint one that nothing is known against.
+func (q *Queries) ResumeEndpoint(ctx context.Context, id uuid.UUID) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, resumeEndpoint, id)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.URL,
+		&i.Events,
+		&i.Timeout,
+		&i.Status,
+		&i.StatusReason,
+		&i.Wanted,
+		&i.Done,
+		&i.DueAt,
+		&i.JobID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
+	)
+	return i, err
+}
+
+const takeEndpoint = `-- name: TakeEndpoint :one
+UPDATE endpoints SET due_at = NULL
+WHERE endpoints.id = $1 AND endpoints.job_id = $2::bigint AND (endpoints.due_at IS NULL OR endpoints.due_at <= now())
+RETURNING endpoints.id, endpoints.name, endpoints.url, endpoints.events, endpoints.timeout, endpoints.status, endpoints.status_reason, endpoints.wanted, endpoints.done, endpoints.due_at, endpoints.job_id, endpoints.created_at, endpoints.updated_at, endpoints.deleted_at, endpoints.description, endpoints.user_ids, endpoints.filter, endpoints.form, endpoints.ordered, endpoints.batch_size, endpoints.batch_wait, endpoints.rate_limit, endpoints.max_in_flight, endpoints.retry_schedule, endpoints.sealed, endpoints.failing_since, endpoints.failures, endpoints.warned_at, endpoints.resume_at, endpoints.full_until, endpoints.rate_at, endpoints.probing, now()::timestamptz AS now,
+    (SELECT count(*) FROM deliveries d
+     WHERE d.endpoint_id = endpoints.id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at > now() AND d.leased_until > now())::bigint AS leased,
+    (SELECT count(*) FROM (SELECT FROM deliveries w
+     WHERE w.endpoint_id = endpoints.id AND w.order_key IS NOT NULL AND w.status = 'waiting' LIMIT 1) AS one)::bigint AS waiting
+`
+
+type TakeEndpointParams struct {
+	ID    uuid.UUID `json:"id"`
+	JobID int64     `json:"job_id"`
+}
+
+type TakeEndpointRow struct {
+	Endpoint Endpoint  `json:"endpoint"`
+	Now      time.Time `json:"now"`
+	Leased   int64     `json:"leased"`
+	Waiting  int64     `json:"waiting"`
+}
+
+// TakeEndpoint clears what is due of a lane that names this job, and says how many
+// requests of earlier jobs are under way and how many deliveries wait for others;
+// pgx.ErrNoRows when the lane names another job.
+func (q *Queries) TakeEndpoint(ctx context.Context, arg TakeEndpointParams) (TakeEndpointRow, error) {
+	row := q.db.QueryRow(ctx, takeEndpoint, arg.ID, arg.JobID)
+	var i TakeEndpointRow
+	err := row.Scan(
+		&i.Endpoint.ID,
+		&i.Endpoint.Name,
+		&i.Endpoint.URL,
+		&i.Endpoint.Events,
+		&i.Endpoint.Timeout,
+		&i.Endpoint.Status,
+		&i.Endpoint.StatusReason,
+		&i.Endpoint.Wanted,
+		&i.Endpoint.Done,
+		&i.Endpoint.DueAt,
+		&i.Endpoint.JobID,
+		&i.Endpoint.CreatedAt,
+		&i.Endpoint.UpdatedAt,
+		&i.Endpoint.DeletedAt,
+		&i.Endpoint.Description,
+		&i.Endpoint.UserIds,
+		&i.Endpoint.Filter,
+		&i.Endpoint.Form,
+		&i.Endpoint.Ordered,
+		&i.Endpoint.BatchSize,
+		&i.Endpoint.BatchWait,
+		&i.Endpoint.RateLimit,
+		&i.Endpoint.MaxInFlight,
+		&i.Endpoint.RetrySchedule,
+		&i.Endpoint.Sealed,
+		&i.Endpoint.FailingSince,
+		&i.Endpoint.Failures,
+		&i.Endpoint.WarnedAt,
+		&i.Endpoint.ResumeAt,
+		&i.Endpoint.FullUntil,
+		&i.Endpoint.RateAt,
+		&i.Endpoint.Probing,
+		&i.Now,
+		&i.Leased,
+		&i.Waiting,
+	)
+	return i, err
+}
+
+const updateEndpoint = `-- name: UpdateEndpoint :one
+UPDATE endpoints
+SET name = $1, url = $2, description = $3, events = $4, user_ids = $5, filter = $6,
+    form = $7, ordered = $8, batch_size = $9, batch_wait = $10,
+    rate_at = CASE WHEN rate_limit IS DISTINCT FROM $11 THEN NULL ELSE rate_at END, rate_limit = $11,
+    full_until = CASE WHEN max_in_flight <> $12 THEN NULL ELSE full_until END, max_in_flight = $12,
+    timeout = $13, retry_schedule = $14, sealed = $15,
+    resume_at = CASE WHEN $16::boolean THEN NULL ELSE resume_at END,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = $17
+RETURNING id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing
+`
+
+type UpdateEndpointParams struct {
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Description   string          `json:"description"`
+	Events        []string        `json:"events"`
+	UserIds       []string        `json:"user_ids"`
+	Filter        []byte          `json:"filter"`
+	Form          string          `json:"form"`
+	Ordered       bool            `json:"ordered"`
+	BatchSize     int32           `json:"batch_size"`
+	BatchWait     time.Duration   `json:"batch_wait"`
+	RateLimit     *float32        `json:"rate_limit"`
+	MaxInFlight   int32           `json:"max_in_flight"`
+	Timeout       time.Duration   `json:"timeout"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
+	Sealed        []byte          `json:"sealed"`
+	Anew          bool            `json:"anew"`
+	ID            uuid.UUID       `json:"id"`
+}
+
+// UpdateEndpoint makes a locked endpoint what it was changed to. A new limit begins to
+// count now, and anew is tried at once: other credentials, or another URL. updated_at
+// always grows: with the id it names what was read of the row.
+func (q *Queries) UpdateEndpoint(ctx context.Context, arg UpdateEndpointParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, updateEndpoint,
+		arg.Name,
+		arg.URL,
+		arg.Description,
+		arg.Events,
+		arg.UserIds,
+		arg.Filter,
+		arg.Form,
+		arg.Ordered,
+		arg.BatchSize,
+		arg.BatchWait,
+		arg.RateLimit,
+		arg.MaxInFlight,
+		arg.Timeout,
+		arg.RetrySchedule,
+		arg.Sealed,
+		arg.Anew,
+		arg.ID,
+	)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.URL,
+		&i.Events,
+		&i.Timeout,
+		&i.Status,
+		&i.StatusReason,
+		&i.Wanted,
+		&i.Done,
+		&i.DueAt,
+		&i.JobID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.Description,
+		&i.UserIds,
+		&i.Filter,
+		&i.Form,
+		&i.Ordered,
+		&i.BatchSize,
+		&i.BatchWait,
+		&i.RateLimit,
+		&i.MaxInFlight,
+		&i.RetrySchedule,
+		&i.Sealed,
+		&i.FailingSince,
+		&i.Failures,
+		&i.WarnedAt,
+		&i.ResumeAt,
+		&i.FullUntil,
+		&i.RateAt,
+		&i.Probing,
+	)
+	return i, err
+}
+
+const updateEndpointHealth = `-- name: UpdateEndpointHealth :exec
+UPDATE endpoints SET status = $1, status_reason = $2, failing_since = $3, failures = $4,
+    warned_at = $5, resume_at = $6, probing = $7 WHERE id = $8
+`
+
+type UpdateEndpointHealthParams struct {
+	Status       string     `json:"status"`
+	StatusReason string     `json:"status_reason"`
+	FailingSince *time.Time `json:"failing_since"`
+	Failures     int32      `json:"failures"`
+	WarnedAt     *time.Time `json:"warned_at"`
+	ResumeAt     *time.Time `json:"resume_at"`
+	Probing      bool       `json:"probing"`
+	ID           uuid.UUID  `json:"id"`
+}
+
+func (q *Queries) UpdateEndpointHealth(ctx context.Context, arg UpdateEndpointHealthParams) error {
+	_, err := q.db.Exec(ctx, updateEndpointHealth,
+		arg.Status,
+		arg.StatusReason,
+		arg.FailingSince,
+		arg.Failures,
+		arg.WarnedAt,
+		arg.ResumeAt,
+		arg.Probing,
+		arg.ID,
+	)
+	return err
+}
+
 const upsertEndpoint = `-- name: UpsertEndpoint :one
-INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (name) WHERE deleted_at IS NULL DO UPDATE
 SET url = excluded.url, events = excluded.events, timeout = excluded.timeout,
-    max_attempts = excluded.max_attempts, retry_delay = excluded.retry_delay, updated_at = now(),
+    retry_schedule = excluded.retry_schedule, updated_at = now(), resume_at = NULL,
     status = CASE WHEN endpoints.status = 'disabled' THEN 'active' ELSE endpoints.status END,
-    status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END
+    status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END,
+    probing = false
 RETURNING id
 `
 
 type UpsertEndpointParams struct {
-	ID          uuid.UUID     `json:"id"`
-	Name        string        `json:"name"`
-	URL         string        `json:"url"`
-	Events      []string      `json:"events"`
-	Timeout     time.Duration `json:"timeout"`
-	MaxAttempts int32         `json:"max_attempts"`
-	RetryDelay  time.Duration `json:"retry_delay"`
+	ID            uuid.UUID       `json:"id"`
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Events        []string        `json:"events"`
+	Timeout       time.Duration   `json:"timeout"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
 }
 
 // UpsertEndpoint makes the endpoint of this name what the settings say. One that
-// was disabled for its failures is tried again; one that a person paused stays so.
+// was disabled is tried again; one that a person paused stays so.
 func (q *Queries) UpsertEndpoint(ctx context.Context, arg UpsertEndpointParams) (uuid.UUID, error) {
 	row := q.db.QueryRow(ctx, upsertEndpoint,
 		arg.ID,
@@ -328,8 +1122,7 @@ func (q *Queries) UpsertEndpoint(ctx context.Context, arg UpsertEndpointParams) 
 		arg.URL,
 		arg.Events,
 		arg.Timeout,
-		arg.MaxAttempts,
-		arg.RetryDelay,
+		arg.RetrySchedule,
 	)
 	var id uuid.UUID
 	err := row.Scan(&id)

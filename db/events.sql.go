@@ -574,7 +574,7 @@ SET failures = e.failures + 1,
 FROM (SELECT unnest($2::bigint[]) AS id, unnest($3::text[]) AS error,
              unnest($4::bigint[]) AS delay_ms) AS n
 WHERE e.id = n.id AND e.status IN ('received', 'routed', 'retrying')
-RETURNING e.id, e.status, e.retry_at
+RETURNING e.id, e.status, e.source, e.module, e.operation, e.record_id, e.failures, e.last_error
 `
 
 type MarkEventsFailedParams struct {
@@ -585,9 +585,14 @@ type MarkEventsFailedParams struct {
 }
 
 type MarkEventsFailedRow struct {
-	ID      int64      `json:"id"`
-	Status  string     `json:"status"`
-	RetryAt *time.Time `json:"retry_at"`
+	ID        int64  `json:"id"`
+	Status    string `json:"status"`
+	Source    string `json:"source"`
+	Module    string `json:"module"`
+	Operation string `json:"operation"`
+	RecordID  string `json:"record_id"`
+	Failures  int32  `json:"failures"`
+	LastError string `json:"last_error"`
 }
 
 // MarkEventsFailed records a fault of the event itself: it is tried again after
@@ -606,7 +611,16 @@ func (q *Queries) MarkEventsFailed(ctx context.Context, arg MarkEventsFailedPara
 	items := []MarkEventsFailedRow{}
 	for rows.Next() {
 		var i MarkEventsFailedRow
-		if err := rows.Scan(&i.ID, &i.Status, &i.RetryAt); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.Status,
+			&i.Source,
+			&i.Module,
+			&i.Operation,
+			&i.RecordID,
+			&i.Failures,
+			&i.LastError,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

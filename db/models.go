@@ -71,7 +71,7 @@ type DeadLetter struct {
 
 type Delivery struct {
 	ID            int64      `json:"id"`
-	OutboxID      uuid.UUID  `json:"outbox_id"`
+	OutboxID      *uuid.UUID `json:"outbox_id"`
 	EndpointID    uuid.UUID  `json:"endpoint_id"`
 	Status        string     `json:"status"`
 	Attempts      int32      `json:"attempts"`
@@ -81,6 +81,25 @@ type Delivery struct {
 	LastError     string     `json:"last_error"`
 	CreatedAt     time.Time  `json:"created_at"`
 	FinishedAt    *time.Time `json:"finished_at"`
+	BatchID       *uuid.UUID `json:"batch_id"`
+	OrderKey      *string    `json:"order_key"`
+	RedeliveryID  *uuid.UUID `json:"redelivery_id"`
+	LeasedBy      *uuid.UUID `json:"leased_by"`
+}
+
+type DeliveryAttempt struct {
+	DeliveryID   int64         `json:"delivery_id"`
+	Number       int32         `json:"number"`
+	StartedAt    time.Time     `json:"started_at"`
+	StatusCode   *int32        `json:"status_code"`
+	ErrorClass   string        `json:"error_class"`
+	Error        string        `json:"error"`
+	DNS          time.Duration `json:"dns"`
+	Connect      time.Duration `json:"connect"`
+	TLS          time.Duration `json:"tls"`
+	FirstByte    time.Duration `json:"first_byte"`
+	Total        time.Duration `json:"total"`
+	ResponseHead string        `json:"response_head"`
 }
 
 type Digest struct {
@@ -99,22 +118,38 @@ type Digest struct {
 }
 
 type Endpoint struct {
-	ID           uuid.UUID     `json:"id"`
-	Name         string        `json:"name"`
-	URL          string        `json:"url"`
-	Events       []string      `json:"events"`
-	Timeout      time.Duration `json:"timeout"`
-	MaxAttempts  int32         `json:"max_attempts"`
-	RetryDelay   time.Duration `json:"retry_delay"`
-	Status       string        `json:"status"`
-	StatusReason string        `json:"status_reason"`
-	Wanted       int64         `json:"wanted"`
-	Done         int64         `json:"done"`
-	DueAt        *time.Time    `json:"due_at"`
-	JobID        *int64        `json:"job_id"`
-	CreatedAt    time.Time     `json:"created_at"`
-	UpdatedAt    time.Time     `json:"updated_at"`
-	DeletedAt    *time.Time    `json:"deleted_at"`
+	ID            uuid.UUID       `json:"id"`
+	Name          string          `json:"name"`
+	URL           string          `json:"url"`
+	Events        []string        `json:"events"`
+	Timeout       time.Duration   `json:"timeout"`
+	Status        string          `json:"status"`
+	StatusReason  string          `json:"status_reason"`
+	Wanted        int64           `json:"wanted"`
+	Done          int64           `json:"done"`
+	DueAt         *time.Time      `json:"due_at"`
+	JobID         *int64          `json:"job_id"`
+	CreatedAt     time.Time       `json:"created_at"`
+	UpdatedAt     time.Time       `json:"updated_at"`
+	DeletedAt     *time.Time      `json:"deleted_at"`
+	Description   string          `json:"description"`
+	UserIds       []string        `json:"user_ids"`
+	Filter        []byte          `json:"filter"`
+	Form          string          `json:"form"`
+	Ordered       bool            `json:"ordered"`
+	BatchSize     int32           `json:"batch_size"`
+	BatchWait     time.Duration   `json:"batch_wait"`
+	RateLimit     *float32        `json:"rate_limit"`
+	MaxInFlight   int32           `json:"max_in_flight"`
+	RetrySchedule []time.Duration `json:"retry_schedule"`
+	Sealed        []byte          `json:"sealed"`
+	FailingSince  *time.Time      `json:"failing_since"`
+	Failures      int32           `json:"failures"`
+	WarnedAt      *time.Time      `json:"warned_at"`
+	ResumeAt      *time.Time      `json:"resume_at"`
+	FullUntil     *time.Time      `json:"full_until"`
+	RateAt        *time.Time      `json:"rate_at"`
+	Probing       bool            `json:"probing"`
 }
 
 type Event struct {
@@ -167,6 +202,26 @@ type MemoryRun struct {
 	CreatedAt  time.Time  `json:"created_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`
 	EndedAt    *time.Time `json:"ended_at"`
+}
+
+type Redelivery struct {
+	ID         uuid.UUID  `json:"id"`
+	EndpointID uuid.UUID  `json:"endpoint_id"`
+	Kind       string     `json:"kind"`
+	Since      time.Time  `json:"since"`
+	Until      time.Time  `json:"until"`
+	Events     []string   `json:"events"`
+	PerSecond  *int32     `json:"per_second"`
+	Found      int64      `json:"found"`
+	Opened     int64      `json:"opened"`
+	Skipped    int64      `json:"skipped"`
+	Position   int64      `json:"position"`
+	State      string     `json:"state"`
+	JobID      *int64     `json:"job_id"`
+	Actor      string     `json:"actor"`
+	Reason     string     `json:"reason"`
+	CreatedAt  time.Time  `json:"created_at"`
+	FinishedAt *time.Time `json:"finished_at"`
 }
 
 type Sync struct {

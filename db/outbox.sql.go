@@ -7,9 +7,96 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
+
+const forgetAnswers = `-- name: ForgetAnswers :exec
+UPDATE delivery_attempts a SET response_head = ''
+FROM (SELECT d.id FROM deliveries d WHERE d.outbox_id = ANY ($1::uuid[])
+      UNION
+      SELECT c.id FROM deliveries m JOIN deliveries c ON c.batch_id = m.batch_id AND c.outbox_id IS NULL
+      WHERE m.outbox_id = ANY ($1::uuid[]) AND c.status NOT IN ('pending', 'retrying')) AS told
+WHERE a.delivery_id = told.id AND a.response_head <> ''
+`
+
+// ForgetAnswers deletes what receivers answered to webhooks, also to the batches that carried them.
+func (q *Queries) ForgetAnswers(ctx context.Context, ids []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, forgetAnswers, ids)
+	return err
+}
+
+const forgetPayloads = `-- name: ForgetPayloads :many
+UPDATE outbox o SET payload = NULL
+WHERE o.id = ANY ($1::uuid[])
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.outbox_id = o.id AND d.status NOT IN ('delivered', 'cancelled', 'discarded') OFFSET 0)
+RETURNING o.id
+`
+
+// ForgetPayloads deletes the payloads of locked webhooks, but for those of which
+// something was opened before they were locked.
+func (q *Queries) ForgetPayloads(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, forgetPayloads, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getFirstUnrelayed = `-- name: GetFirstUnrelayed :one
+SELECT coalesce(min(seq), 0)::bigint FROM outbox WHERE relayed_at IS NULL AND created_at BETWEEN $1 AND $2
+`
+
+type GetFirstUnrelayedParams struct {
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
+// GetFirstUnrelayed returns the least seq of the webhooks of a time that are not relayed yet; 0 when all are.
+func (q *Queries) GetFirstUnrelayed(ctx context.Context, arg GetFirstUnrelayedParams) (int64, error) {
+	row := q.db.QueryRow(ctx, getFirstUnrelayed, arg.Since, arg.Until)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
+const getOutboxRange = `-- name: GetOutboxRange :one
+SELECT coalesce(min(o.seq), 0)::bigint AS first, coalesce(max(o.seq), 0)::bigint AS last
+FROM (SELECT seq FROM outbox WHERE payload IS NOT NULL AND created_at BETWEEN $1 AND $2 OFFSET 0) AS o
+`
+
+type GetOutboxRangeParams struct {
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
+type GetOutboxRangeRow struct {
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+}
+
+// GetOutboxRange returns the least and the greatest seq of the webhooks of a time that
+// still have their payload; both 0 when there are none. (OFFSET 0 keeps the planner
+// from walking all of the outbox by seq until it meets one of that time.)
+func (q *Queries) GetOutboxRange(ctx context.Context, arg GetOutboxRangeParams) (GetOutboxRangeRow, error) {
+	row := q.db.QueryRow(ctx, getOutboxRange, arg.Since, arg.Until)
+	var i GetOutboxRangeRow
+	err := row.Scan(&i.First, &i.Last)
+	return i, err
+}
 
 const hasOrphanedOutbox = `-- name: HasOrphanedOutbox :one
 SELECT (EXISTS (SELECT FROM outbox WHERE relayed_at IS NULL)
@@ -51,14 +138,60 @@ func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) erro
 	return err
 }
 
+const insertOutboxOnce = `-- name: InsertOutboxOnce :many
+INSERT INTO outbox (id, seq, event, user_id, payload)
+SELECT n.id, n.seq, n.event, n.user_id, n.payload
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS event, unnest($3::text[]) AS user_id,
+             unnest($4::bytea[]) AS payload, nextval(pg_get_serial_sequence('outbox', 'seq')) AS seq) AS n
+ORDER BY n.id
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+`
+
+type InsertOutboxOnceParams struct {
+	Ids      []uuid.UUID `json:"ids"`
+	Events   []string    `json:"events"`
+	UserIds  []string    `json:"user_ids"`
+	Payloads [][]byte    `json:"payloads"`
+}
+
+// InsertOutboxOnce stores those webhooks whose ids are not there, and returns these.
+// seq follows the order given; rows go in in the order of their ids, so that two
+// transactions that bring the same wait for each other instead of deadlocking.
+func (q *Queries) InsertOutboxOnce(ctx context.Context, arg InsertOutboxOnceParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, insertOutboxOnce,
+		arg.Ids,
+		arg.Events,
+		arg.UserIds,
+		arg.Payloads,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listOutboxToRelay = `-- name: ListOutboxToRelay :many
-SELECT id, seq, event FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT $1
+SELECT id, seq, event, user_id FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT $1
 `
 
 type ListOutboxToRelayRow struct {
-	ID    uuid.UUID `json:"id"`
-	Seq   int64     `json:"seq"`
-	Event string    `json:"event"`
+	ID     uuid.UUID `json:"id"`
+	Seq    int64     `json:"seq"`
+	Event  string    `json:"event"`
+	UserID string    `json:"user_id"`
 }
 
 func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListOutboxToRelayRow, error) {
@@ -70,7 +203,157 @@ func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListO
 	items := []ListOutboxToRelayRow{}
 	for rows.Next() {
 		var i ListOutboxToRelayRow
-		if err := rows.Scan(&i.ID, &i.Seq, &i.Event); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.Seq,
+			&i.Event,
+			&i.UserID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOutboxToReplay = `-- name: ListOutboxToReplay :many
+SELECT o.id, o.seq, o.event, o.user_id, (o.payload IS NOT NULL)::boolean AS kept, coalesce(d.status, '')::text AS status
+FROM outbox o LEFT JOIN deliveries d ON d.outbox_id = o.id AND d.endpoint_id = $1
+WHERE o.seq > $2 AND o.seq <= $3 AND o.created_at BETWEEN $4 AND $5 AND o.relayed_at IS NOT NULL
+  AND o.event = ANY ($6::text[])
+ORDER BY o.seq
+LIMIT $7
+`
+
+type ListOutboxToReplayParams struct {
+	EndpointID uuid.UUID `json:"endpoint_id"`
+	After      int64     `json:"after"`
+	UpTo       int64     `json:"up_to"`
+	Since      time.Time `json:"since"`
+	Until      time.Time `json:"until"`
+	Events     []string  `json:"events"`
+	MaxRows    int32     `json:"max_rows"`
+}
+
+type ListOutboxToReplayRow struct {
+	ID     uuid.UUID `json:"id"`
+	Seq    int64     `json:"seq"`
+	Event  string    `json:"event"`
+	UserID string    `json:"user_id"`
+	Kept   bool      `json:"kept"`
+	Status string    `json:"status"`
+}
+
+// ListOutboxToReplay returns relayed webhooks of a time in the order of seq, after one
+// position and up to another, and what became of them at an endpoint ("": nothing).
+func (q *Queries) ListOutboxToReplay(ctx context.Context, arg ListOutboxToReplayParams) ([]ListOutboxToReplayRow, error) {
+	rows, err := q.db.Query(ctx, listOutboxToReplay,
+		arg.EndpointID,
+		arg.After,
+		arg.UpTo,
+		arg.Since,
+		arg.Until,
+		arg.Events,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListOutboxToReplayRow{}
+	for rows.Next() {
+		var i ListOutboxToReplayRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Seq,
+			&i.Event,
+			&i.UserID,
+			&i.Kept,
+			&i.Status,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listPayloads = `-- name: ListPayloads :many
+SELECT id, payload FROM outbox WHERE id = ANY ($1::uuid[])
+`
+
+type ListPayloadsRow struct {
+	ID      uuid.UUID `json:"id"`
+	Payload []byte    `json:"payload"`
+}
+
+func (q *Queries) ListPayloads(ctx context.Context, ids []uuid.UUID) ([]ListPayloadsRow, error) {
+	rows, err := q.db.Query(ctx, listPayloads, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListPayloadsRow{}
+	for rows.Next() {
+		var i ListPayloadsRow
+		if err := rows.Scan(&i.ID, &i.Payload); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockOldPayloads = `-- name: LockOldPayloads :many
+SELECT o.id, o.created_at, o.seq FROM outbox o
+WHERE o.payload IS NOT NULL AND o.created_at < now() - $1::interval AND o.relayed_at IS NOT NULL
+  AND (o.created_at, o.seq) > ($2::timestamptz, $3::bigint)
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.outbox_id = o.id AND d.status NOT IN ('delivered', 'cancelled', 'discarded') OFFSET 0)
+ORDER BY o.created_at, o.seq
+LIMIT $4
+FOR NO KEY UPDATE OF o SKIP LOCKED
+`
+
+type LockOldPayloadsParams struct {
+	OlderThan      time.Duration `json:"older_than"`
+	AfterCreatedAt time.Time     `json:"after_created_at"`
+	AfterSeq       int64         `json:"after_seq"`
+	MaxRows        int32         `json:"max_rows"`
+}
+
+type LockOldPayloadsRow struct {
+	ID        uuid.UUID `json:"id"`
+	CreatedAt time.Time `json:"created_at"`
+	Seq       int64     `json:"seq"`
+}
+
+// LockOldPayloads locks relayed webhooks that are older, and of which nothing is open
+// or waits for somebody's decision, oldest first. It leaves those that somebody holds.
+// (OFFSET 0 has deliveries looked up one by one, whatever the planner thinks of it.)
+func (q *Queries) LockOldPayloads(ctx context.Context, arg LockOldPayloadsParams) ([]LockOldPayloadsRow, error) {
+	rows, err := q.db.Query(ctx, lockOldPayloads,
+		arg.OlderThan,
+		arg.AfterCreatedAt,
+		arg.AfterSeq,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockOldPayloadsRow{}
+	for rows.Next() {
+		var i LockOldPayloadsRow
+		if err := rows.Scan(&i.ID, &i.CreatedAt, &i.Seq); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -89,6 +372,44 @@ SELECT pg_advisory_xact_lock(hashtextextended('memrelay relay', 0))
 func (q *Queries) LockRelay(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, lockRelay)
 	return err
+}
+
+const lockWebhooks = `-- name: LockWebhooks :many
+SELECT id, seq, user_id, (payload IS NOT NULL)::boolean AS kept FROM outbox WHERE id = ANY ($1::uuid[]) ORDER BY seq FOR SHARE
+`
+
+type LockWebhooksRow struct {
+	ID     uuid.UUID `json:"id"`
+	Seq    int64     `json:"seq"`
+	UserID string    `json:"user_id"`
+	Kept   bool      `json:"kept"`
+}
+
+// LockWebhooks keeps the payloads of webhooks from being forgotten until this
+// transaction has ended, and returns which are there, in the order of seq.
+func (q *Queries) LockWebhooks(ctx context.Context, ids []uuid.UUID) ([]LockWebhooksRow, error) {
+	rows, err := q.db.Query(ctx, lockWebhooks, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockWebhooksRow{}
+	for rows.Next() {
+		var i LockWebhooksRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Seq,
+			&i.UserID,
+			&i.Kept,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const markOutboxRelayed = `-- name: MarkOutboxRelayed :exec

@@ -72,15 +72,21 @@ DELETE FROM channel_tokens WHERE channel_id = @channel_id;
 -- name: ConfirmChannel :one
 -- ConfirmChannel writes Zoho's yes, unless the channel was taken from whoever
 -- asked. It is not settled if RetellChannel came since the failures were read: the
--- other call may have come to Zoho last, so the channel is due again at once.
-UPDATE channels
+-- other call may have come to Zoho last, so the channel is due again at once. It was
+-- live if nobody had found it lost before.
+WITH before AS (
+    SELECT b.channel_id, b.state FROM channels b
+    WHERE b.channel_id = @channel_id AND b.due_at = @claimed_until::timestamptz AND b.state IN ('pending', 'active', 'lost')
+    FOR UPDATE)
+UPDATE channels c
 SET state = 'active', events = @events, notify_url = @notify_url, expires_at = @expires_at::timestamptz,
-    due_at = CASE WHEN failures = @failures::integer THEN @due_at::timestamptz ELSE now() END,
-    failures = CASE WHEN failures = @failures THEN 0 ELSE failures END,
-    last_error = CASE WHEN failures = @failures THEN '' ELSE last_error END,
+    due_at = CASE WHEN c.failures = @failures::integer THEN @due_at::timestamptz ELSE now() END,
+    failures = CASE WHEN c.failures = @failures THEN 0 ELSE c.failures END,
+    last_error = CASE WHEN c.failures = @failures THEN '' ELSE c.last_error END,
     confirmed_at = now(), updated_at = now()
-WHERE channel_id = @channel_id AND due_at = @claimed_until::timestamptz AND state IN ('pending', 'active', 'lost')
-RETURNING (failures = 0)::boolean AS settled;
+FROM before
+WHERE c.channel_id = before.channel_id
+RETURNING (c.failures = 0)::boolean AS settled, (before.state = 'active')::boolean AS was_live;
 
 -- name: RetellChannel :execrows
 -- RetellChannel makes a channel due because a call of somebody who had lost it may
@@ -100,12 +106,19 @@ UPDATE channel_tokens SET until = NULL WHERE channel_id = @channel_id AND token_
 UPDATE channel_tokens SET until = @until::timestamptz
 WHERE channel_id = @channel_id AND token_hash <> @token_hash AND (until IS NULL OR until > @until);
 
--- name: FailChannel :execrows
--- FailChannel writes that a call failed, unless the channel was taken from whoever called.
-UPDATE channels
-SET state = CASE WHEN @lost::boolean THEN 'lost' ELSE state END, failures = failures + 1, last_error = @last_error,
+-- name: FailChannel :one
+-- FailChannel writes that a call failed; pgx.ErrNoRows when the channel was taken
+-- from whoever called. It was live if nobody had found it lost before.
+WITH before AS (
+    SELECT b.channel_id, b.state FROM channels b
+    WHERE b.channel_id = @channel_id AND b.due_at = @claimed_until::timestamptz AND b.state IN ('pending', 'active', 'lost')
+    FOR UPDATE)
+UPDATE channels c
+SET state = CASE WHEN @lost::boolean THEN 'lost' ELSE c.state END, failures = c.failures + 1, last_error = @last_error,
     due_at = @due_at::timestamptz, updated_at = now()
-WHERE channel_id = @channel_id AND due_at = @claimed_until::timestamptz AND state IN ('pending', 'active', 'lost');
+FROM before
+WHERE c.channel_id = before.channel_id
+RETURNING (before.state = 'active')::boolean AS was_live;
 
 -- name: GetChannelState :one
 SELECT state FROM channels WHERE channel_id = @channel_id;

@@ -1,13 +1,14 @@
 -- name: UpsertEndpoint :one
 -- UpsertEndpoint makes the endpoint of this name what the settings say. One that
--- was disabled for its failures is tried again; one that a person paused stays so.
-INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-VALUES (@id, @name, @url, @events, @timeout, @max_attempts, @retry_delay)
+-- was disabled is tried again; one that a person paused stays so.
+INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+VALUES (@id, @name, @url, @events, @timeout, @retry_schedule)
 ON CONFLICT (name) WHERE deleted_at IS NULL DO UPDATE
 SET url = excluded.url, events = excluded.events, timeout = excluded.timeout,
-    max_attempts = excluded.max_attempts, retry_delay = excluded.retry_delay, updated_at = now(),
+    retry_schedule = excluded.retry_schedule, updated_at = now(), resume_at = NULL,
     status = CASE WHEN endpoints.status = 'disabled' THEN 'active' ELSE endpoints.status END,
-    status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END
+    status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END,
+    probing = false
 RETURNING id;
 
 -- name: DeleteEndpoint :many
@@ -23,8 +24,7 @@ SELECT DISTINCT unnest(events)::text FROM endpoints WHERE deleted_at IS NULL;
 
 -- name: LockEndpoints :many
 -- LockEndpoints locks endpoints that are not gone, in the order of their ids.
-SELECT id, events, status, wanted, job_id, now()::timestamptz AS now FROM endpoints
-WHERE deleted_at IS NULL ORDER BY id FOR UPDATE;
+SELECT *, now()::timestamptz AS now FROM endpoints WHERE deleted_at IS NULL ORDER BY id FOR UPDATE;
 
 -- name: LockEndpoint :one
 -- LockEndpoint locks one endpoint, gone or not.
@@ -38,16 +38,40 @@ FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@wanted::bigint[]) AS wanted,
 WHERE p.id = n.id;
 
 -- name: TakeEndpoint :one
--- TakeEndpoint clears what is due of a lane that names this job; pgx.ErrNoRows when it names another.
-UPDATE endpoints SET due_at = NULL WHERE id = @id AND job_id = @job_id::bigint AND (due_at IS NULL OR due_at <= now())
-RETURNING *;
+-- TakeEndpoint clears what is due of a lane that names this job, and says how many
+-- requests of earlier jobs are under way and how many deliveries wait for others;
+-- pgx.ErrNoRows when the lane names another job.
+UPDATE endpoints SET due_at = NULL
+WHERE endpoints.id = @id AND endpoints.job_id = @job_id::bigint AND (endpoints.due_at IS NULL OR endpoints.due_at <= now())
+RETURNING sqlc.embed(endpoints), now()::timestamptz AS now,
+    (SELECT count(*) FROM deliveries d
+     WHERE d.endpoint_id = endpoints.id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at > now() AND d.leased_until > now())::bigint AS leased,
+    (SELECT count(*) FROM (SELECT FROM deliveries w
+     WHERE w.endpoint_id = endpoints.id AND w.order_key IS NOT NULL AND w.status = 'waiting' LIMIT 1) AS one)::bigint AS waiting;
 
 -- name: CloseEndpoint :exec
-UPDATE endpoints SET wanted = @wanted, done = @done, due_at = @due_at, job_id = @job_id WHERE id = @id;
+UPDATE endpoints SET wanted = @wanted, done = @done, due_at = @due_at, job_id = @job_id, rate_at = @rate_at, full_until = @full_until WHERE id = @id;
+
+-- name: FreeEndpoint :exec
+-- FreeEndpoint notes that fewer requests are under way than may be.
+UPDATE endpoints SET full_until = NULL WHERE id = @id;
 
 -- name: DisableEndpoint :exec
--- DisableEndpoint stops sending to an endpoint that is gone by its own word; its open deliveries are held.
+-- DisableEndpoint stops sending to an endpoint; its open deliveries are held.
 UPDATE endpoints SET status = 'disabled', status_reason = @reason, updated_at = now() WHERE id = @id AND status = 'active';
+
+-- name: ListEndpointHealth :many
+-- ListEndpointHealth returns how endpoints are, without a lock: whether what is known
+-- of them has to be written is decided by it, in most groups not.
+SELECT id, status, (failures > 0 OR resume_at IS NOT NULL)::boolean AS resting FROM endpoints WHERE id = ANY (@ids::uuid[]);
+
+-- name: LockEndpointHealth :many
+-- LockEndpointHealth locks endpoints, gone or not, in the order of their ids.
+SELECT *, now()::timestamptz AS now FROM endpoints WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR UPDATE;
+
+-- name: UpdateEndpointHealth :exec
+UPDATE endpoints SET status = @status, status_reason = @status_reason, failing_since = @failing_since, failures = @failures,
+    warned_at = @warned_at, resume_at = @resume_at, probing = @probing WHERE id = @id;
 
 -- name: LockOrphanedEndpoints :many
 -- LockOrphanedEndpoints finds lanes with work whose one job is not live any more.
@@ -58,3 +82,71 @@ WHERE (p.due_at IS NOT NULL OR p.wanted > p.done
                   AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled'))
 ORDER BY p.id
 FOR UPDATE OF p SKIP LOCKED;
+
+-- name: FindEndpoint :one
+-- FindEndpoint returns the endpoint of this id or name that is not gone.
+SELECT * FROM endpoints WHERE deleted_at IS NULL AND (id = sqlc.narg('id')::uuid OR name = @name);
+
+-- name: LockEndpointToChange :one
+-- LockEndpointToChange locks the endpoint of this id or name that is not gone.
+SELECT * FROM endpoints WHERE deleted_at IS NULL AND (id = sqlc.narg('id')::uuid OR name = @name) FOR UPDATE;
+
+-- name: ListEndpoints :many
+SELECT * FROM endpoints WHERE deleted_at IS NULL ORDER BY name;
+
+-- name: CountOpenDeliveries :many
+-- CountOpenDeliveries counts, for each endpoint, the webhooks that have not arrived
+-- and may: at most 100,000 each of those that are due, that wait for an earlier one
+-- and that are in a batch, so that a look at an endpoint costs no more than that.
+SELECT p.id,
+       ((SELECT count(*) FROM (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.outbox_id IS NOT NULL
+                                 AND d.status IN ('pending', 'retrying') LIMIT 100000) AS due)
+      + (SELECT count(*) FROM (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.order_key IS NOT NULL
+                                 AND d.status = 'waiting' LIMIT 100000) AS waiting)
+      + (SELECT count(*) FROM (SELECT FROM deliveries c JOIN deliveries d ON d.batch_id = c.batch_id AND d.status = 'batched'
+                               WHERE c.endpoint_id = p.id AND c.outbox_id IS NULL
+                                 AND c.status IN ('pending', 'retrying') LIMIT 100000) AS batched))::bigint AS open
+FROM endpoints p WHERE p.id = ANY (@ids::uuid[]);
+
+-- name: InsertEndpoint :one
+INSERT INTO endpoints (id, name, url, description, events, user_ids, filter, form, ordered, batch_size, batch_wait,
+                       rate_limit, max_in_flight, timeout, retry_schedule, sealed)
+VALUES (@id, @name, @url, @description, @events, @user_ids, @filter, @form, @ordered, @batch_size, @batch_wait,
+        @rate_limit, @max_in_flight, @timeout, @retry_schedule, @sealed)
+RETURNING *;
+
+-- name: UpdateEndpoint :one
+-- UpdateEndpoint makes a locked endpoint what it was changed to. A new limit begins to
+-- count now, and anew is tried at once: other credentials, or another URL. updated_at
+-- always grows: with the id it names what was read of the row.
+UPDATE endpoints
+SET name = @name, url = @url, description = @description, events = @events, user_ids = @user_ids, filter = @filter,
+    form = @form, ordered = @ordered, batch_size = @batch_size, batch_wait = @batch_wait,
+    rate_at = CASE WHEN rate_limit IS DISTINCT FROM @rate_limit THEN NULL ELSE rate_at END, rate_limit = @rate_limit,
+    full_until = CASE WHEN max_in_flight <> @max_in_flight THEN NULL ELSE full_until END, max_in_flight = @max_in_flight,
+    timeout = @timeout, retry_schedule = @retry_schedule, sealed = @sealed,
+    resume_at = CASE WHEN @anew::boolean THEN NULL ELSE resume_at END,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = @id
+RETURNING *;
+
+-- name: PauseEndpoint :one
+-- PauseEndpoint holds what is open of a locked endpoint.
+UPDATE endpoints SET status = 'paused', status_reason = @reason, probing = false,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = @id
+RETURNING *;
+
+-- name: ResumeEndpoint :one
+-- ResumeEndpoint makes a locked endpoint one that nothing is known against.
+UPDATE endpoints SET status = 'active', status_reason = '', probing = false,
+    failing_since = NULL, failures = 0, warned_at = NULL, resume_at = NULL,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = @id
+RETURNING *;
+
+-- name: RemoveEndpoint :exec
+-- RemoveEndpoint marks a locked endpoint as gone and forgets its secrets.
+UPDATE endpoints SET deleted_at = now(), sealed = NULL,
+    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = @id;

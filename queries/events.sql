@@ -116,7 +116,7 @@ SET failures = e.failures + 1,
 FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@errors::text[]) AS error,
              unnest(@delays_ms::bigint[]) AS delay_ms) AS n
 WHERE e.id = n.id AND e.status IN ('received', 'routed', 'retrying')
-RETURNING e.id, e.status, e.retry_at;
+RETURNING e.id, e.status, e.source, e.module, e.operation, e.record_id, e.failures, e.last_error;
 
 -- name: ListNextRetries :many
 -- ListNextRetries returns, by account, when the next of its events that failed is

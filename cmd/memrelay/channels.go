@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/app"
 	"github.com/memrelay/memrelay/internal/channel"
 	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
 
@@ -175,7 +178,13 @@ func timeOrNone(t *time.Time) string {
 // withChannels opens the database and Zoho for a command about channels.
 func (s streams) withChannels(ctx context.Context, do func(*channel.Keeper) error) error {
 	return s.withZoho(ctx, func(pool *pgxpool.Pool, z *zoho.Client, cfg config.Config) error {
-		err := do(channel.New(pool, z, s.channelOptions(cfg)))
+		jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: s.quiet()})
+		if err != nil {
+			return fmt.Errorf("build the job client: %w", err)
+		}
+		o := s.channelOptions(cfg)
+		o.Teller = memory.NewTeller(jobs, app.Sender(cfg), o.Now)
+		err = do(channel.New(pool, z, o))
 		if errors.Is(err, channel.ErrInvalid) {
 			return usage(err)
 		}

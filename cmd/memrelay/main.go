@@ -41,21 +41,23 @@ func main() {
 type commands struct {
 	JSON bool `name:"json" help:"Print JSON, for machines."`
 
-	Dev      devCommand      `cmd:"" help:"Run everything on this machine, no database needed."`
-	Serve    serveCommand    `cmd:"" help:"Take webhooks and work them."`
-	Work     workCommand     `cmd:"" help:"Work without taking webhooks."`
-	Migrate  migrateCommand  `cmd:"" help:"Bring the database's schema up or down."`
-	Events   eventsCommand   `cmd:"" help:"Look at events, run them again."`
-	Dead     deadCommand     `cmd:"" help:"Decide about what used up its attempts."`
-	Channels channelsCommand `cmd:"" help:"Have Zoho tell of changes: its notification channels."`
-	Sync     syncCommand     `cmd:"" help:"Hold what Zoho has against what is known."`
-	Tokens   tokensCommand   `cmd:"" help:"Say who may use the API."`
-	Memory   memoryCommand   `cmd:"" help:"Look after the copies of the memory elsewhere."`
-	MCP      mcpCommand      `cmd:"" name:"mcp" help:"Let an agent use the memory as MCP tools, over stdin and stdout."`
-	Send     sendCommand     `cmd:"" help:"Send a signed test webhook."`
-	Zoho     zohoCommand     `cmd:"" help:"Connect with Zoho CRM, and look how that stands."`
-	Secret   secretCommand   `cmd:"" help:"Print a fresh secret."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Dev        devCommand        `cmd:"" help:"Run everything on this machine, no database needed."`
+	Serve      serveCommand      `cmd:"" help:"Take webhooks and work them."`
+	Work       workCommand       `cmd:"" help:"Work without taking webhooks."`
+	Migrate    migrateCommand    `cmd:"" help:"Bring the database's schema up or down."`
+	Events     eventsCommand     `cmd:"" help:"Look at events, run them again."`
+	Dead       deadCommand       `cmd:"" help:"Decide about what used up its attempts."`
+	Endpoints  endpointsCommand  `cmd:"" help:"Say who is told, and look after them."`
+	Deliveries deliveriesCommand `cmd:"" help:"Look at what was told, send it again."`
+	Channels   channelsCommand   `cmd:"" help:"Have Zoho tell of changes: its notification channels."`
+	Sync       syncCommand       `cmd:"" help:"Hold what Zoho has against what is known."`
+	Tokens     tokensCommand     `cmd:"" help:"Say who may use the API."`
+	Memory     memoryCommand     `cmd:"" help:"Look after the copies of the memory elsewhere."`
+	MCP        mcpCommand        `cmd:"" name:"mcp" help:"Let an agent use the memory as MCP tools, over stdin and stdout."`
+	Send       sendCommand       `cmd:"" help:"Send a signed test webhook."`
+	Zoho       zohoCommand       `cmd:"" help:"Connect with Zoho CRM, and look how that stands."`
+	Secret     secretCommand     `cmd:"" help:"Print a fresh secret."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
 
 // streams are where a command reads its settings from and writes to.

@@ -64,8 +64,8 @@ func useTool(t *testing.T, session *sdk.ClientSession, tool string, arguments ma
 func TestMCPOverStdio(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	execute(t, url, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		SELECT gen_random_uuid(), 'all', 'https://example.com', '{`+strings.Join(memory.Events(), ",")+`}', '30s', 3, '1s'`)
+	execute(t, url, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		SELECT gen_random_uuid(), 'all', 'https://example.com', '{`+strings.Join(memory.Events(), ",")+`}', '30s', '{1s,2s}'`)
 	execute(t, url, `INSERT INTO memories (id, user_id, kind, content, metadata, checksum) VALUES (gen_random_uuid(), 'bob', 'fact', 'Bob likes tea', '{}', decode(repeat('00', 32), 'hex'))`)
 	session, stop := agent(t, url, mcpCommand{Users: []string{"zoho:77"}})
 	said, _ := useTool(t, session, "add", map[string]any{"content": "Likes tea"})

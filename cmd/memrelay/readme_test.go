@@ -77,7 +77,7 @@ func pages(t *testing.T) []string {
 
 func checkCommand(t *testing.T, line string) {
 	t.Helper()
-	words := strings.Fields(line)
+	words := shellWords(line)
 	switch words[0] {
 	case "make":
 		if !regexp.MustCompile(`(?m)^` + words[1] + `:`).MatchString(read(t, "Makefile")) {
@@ -107,6 +107,16 @@ func checkCommand(t *testing.T, line string) {
 	}
 }
 
+// shellWords are the words of a line as a shell takes them: what stands between quotes
+// is in one.
+func shellWords(line string) []string {
+	words := regexp.MustCompile(`('[^']*'|"[^"]*"|[^\s'"])+`).FindAllString(line, -1)
+	for i, w := range words {
+		words[i] = strings.NewReplacer(`'`, "", `"`, "").Replace(w)
+	}
+	return words
+}
+
 // runBlock runs a block as it stands, but that an answer which is an error fails it.
 func runBlock(t *testing.T, block string) {
 	t.Helper()
@@ -117,7 +127,8 @@ func runBlock(t *testing.T, block string) {
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", "curl() { command curl -sS --fail-with-body \"$@\"; }\n"+block)
-	cmd.Env = append(os.Environ(), "WEBHOOK_SECRET=the-secret-of-the-readme", "TOKEN=the-token-of-the-readme", "NO_PROXY=*")
+	cmd.Env = append(os.Environ(), "WEBHOOK_SECRET=the-secret-of-the-readme", "TOKEN=the-token-of-the-readme",
+		"ADMIN_TOKEN=the-token-of-the-readme", "NO_PROXY=*")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s\n%s", err, block, out)
 	}
@@ -235,7 +246,8 @@ func TestLinksLeadToFiles(t *testing.T) {
 
 func newProgram(t *testing.T) *app.App {
 	t.Helper()
-	cfg, _, err := config.FromEnv([]string{"DATABASE_URL=" + dbtest.URL(t), "WEBHOOK_SECRET=the-secret-of-the-readme", "ADMIN_TOKEN=the-token-of-the-readme"})
+	cfg, _, err := config.FromEnv([]string{"DATABASE_URL=" + dbtest.URL(t), "WEBHOOK_SECRET=the-secret-of-the-readme", "ADMIN_TOKEN=the-token-of-the-readme",
+		"MEMRELAY_KEY=the-key-of-the-readme-that-is-long-enough"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
+	"github.com/memrelay/memrelay/internal/lane"
 	"github.com/memrelay/memrelay/internal/outbound"
 )
 
@@ -28,6 +29,7 @@ var ada = admin.Actor{Name: "ada", RequestID: "request-7"}
 // office is an operator's desk on a database of its own.
 type office struct {
 	pool  *pgxpool.Pool
+	jobs  lane.Inserter
 	admin *admin.Admin
 }
 
@@ -38,7 +40,7 @@ func newOffice(t *testing.T) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &office{pool: pool, admin: admin.New(pool, jobs, outbound.Retry)}
+	return &office{pool: pool, jobs: jobs, admin: admin.New(pool, jobs, outbound.Retry)}
 }
 
 // event stores an event of that status with its body, counted as it would be.
@@ -60,7 +62,7 @@ func (o *office) delivery(t *testing.T, status string) int64 {
 	t.Helper()
 	webhook, endpoint := uuid.New(), uuid.New()
 	o.exec(t, `INSERT INTO outbox (id, event, user_id, payload, relayed_at) VALUES ($1, 'memory_added', 'zoho:77', '{}', now())`, webhook)
-	o.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay) VALUES ($1, $2, 'https://receiver.invalid/', '{memory_added}', '10s', 3, '1s')`, endpoint, endpoint.String())
+	o.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule) VALUES ($1, $2, 'https://receiver.invalid/', '{memory_added}', '10s', '{1s,2s}')`, endpoint, endpoint.String())
 	return one[int64](t, o, `INSERT INTO deliveries (outbox_id, endpoint_id, status, attempts, failures, last_error) VALUES ($1, $2, $3, 3, 3, 'answered 400') RETURNING id`, webhook, endpoint, status)
 }
 
@@ -243,7 +245,7 @@ func TestRetryDeadOpensADeliveryAgain(t *testing.T) {
 	if err := o.admin.RetryDead(t.Context(), ada, admin.Letter{Kind: "delivery", ID: id}); err != nil {
 		t.Fatal(err)
 	}
-	if got := one[string](t, o, `SELECT format('%s %s %s', status, attempts, failures) FROM deliveries`); got != "retrying 3 0" {
+	if got := one[string](t, o, `SELECT format('%s %s %s', status, attempts, failures) FROM deliveries`); got != "pending 3 0" {
 		t.Errorf("the delivery is %s, want it open with all its attempts", got)
 	}
 	if !one[bool](t, o, `SELECT wanted = 1 AND done = 0 AND due_at <= now() AND job_id IS NOT NULL FROM endpoints`) {

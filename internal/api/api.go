@@ -1,6 +1,7 @@
 // Package api is the memory over HTTP, for bots and agents. In go requests with a
-// bearer token, out come memories, what was found, the graph; and for whoever
-// follows the memory a memory_error of each operation that failed.
+// bearer token, out come memories, what was found, the graph, and the events that
+// bots emit; and for whoever follows the memory a memory_error of each operation
+// that failed.
 package api
 
 import (
@@ -36,6 +37,11 @@ type Runner interface {
 	Get(ctx context.Context, c memory.Caller, id uuid.UUID) (memory.Run, error)
 }
 
+// Checker holds the data of an event against what is published of it.
+type Checker interface {
+	CheckData(event string, data []byte) error
+}
+
 // Parts are what the API is made of.
 type Parts struct {
 	Access   *access.Access
@@ -43,6 +49,7 @@ type Parts struct {
 	Searcher Searcher
 	Grapher  Grapher
 	Runner   Runner
+	Events   Checker
 	Log      *slog.Logger
 }
 
@@ -69,6 +76,9 @@ func (a *API) Routes(r chi.Router) {
 	r.Post("/corrections", a.handle("correction", a.addCorrection))
 	r.Post("/relationships", a.handle("relationship", a.relate))
 	r.Delete("/relationships/{id}", a.handle("relationship_delete", a.unrelate))
+
+	// Bots that keep a memory of their own, and have it told here.
+	r.Post("/events/batch", a.handle("", a.emit))
 
 	// Agents that recall.
 	r.Post("/memories/search", a.handle("search", a.search))

@@ -66,29 +66,6 @@ func TestNullIsAsIfItWereNotThere(t *testing.T) {
 	}
 }
 
-func TestTooDeepNamesTheField(t *testing.T) {
-	t.Parallel()
-	open := strings.Repeat("[", maxDepth)
-	for _, tc := range []struct {
-		body, name string
-		deep       bool
-	}{
-		{`{"a":` + open, "a", true},
-		{`{"a":` + open[1:], "", false},
-		{`{"b":"[[[[","a":1,"c\"\u0064":` + open, `c"d`, true},
-		{`{"a":"` + open + `"}`, "", false},
-		{`{"a":"\"` + open + `"}`, "", false},
-		{`{"a":"\\","b":` + open, "b", true},
-		{open + "[", "", true},
-		{strings.Repeat("]", 10) + open, "", false},
-		{``, "", false},
-	} {
-		if name, deep := tooDeep([]byte(tc.body)); name != tc.name || deep != tc.deep {
-			t.Errorf("%s: %q, %t; want %q, %t", tc.body, name, deep, tc.name, tc.deep)
-		}
-	}
-}
-
 // FuzzRead holds what is read against encoding/json, which is less strict: whatever
 // is accepted here is there, too, and means the same.
 func FuzzRead(f *testing.F) {

@@ -4,23 +4,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
-	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/memrelay/memrelay/internal/access"
+	"github.com/memrelay/memrelay/internal/body"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
 )
@@ -29,8 +23,6 @@ const (
 	// MaxBody is the greatest body that is read, in bytes: a batch of 500 memories of
 	// eight thousand characters.
 	MaxBody = 4 << 20
-	// bodyTimeout bounds how long a body may take to arrive.
-	bodyTimeout = 30 * time.Second
 	// maxKey bounds an Idempotency-Key, in bytes.
 	maxKey = 255
 )
@@ -62,14 +54,14 @@ func (c *call) answer(status int, v any) error { return respond.JSON(c.w, status
 // take reads what every route needs: the query, the body and the Idempotency-Key.
 func (c *call) take() error {
 	var err error
-	if c.params, err = url.ParseQuery(c.r.URL.RawQuery); err != nil {
-		return &respond.Error{Status: http.StatusBadRequest, Code: "invalid_query", Message: "The query is not one of a URL.", Err: err}
+	if c.params, err = body.Query(c.r); err != nil {
+		return err
 	}
 	if c.r.Method == http.MethodGet {
 		return nil
 	}
 	if c.r.Method != http.MethodDelete {
-		if c.body, err = readBody(c.w, c.r); err != nil {
+		if c.body, err = body.Receive(c.w, c.r, MaxBody); err != nil {
 			return err
 		}
 	}
@@ -109,48 +101,9 @@ func wrong(field, format string, args ...any) error {
 	return &memory.Invalid{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
-// readBody reads a body of JSON, of at most MaxBody bytes.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if t := r.Header.Get("Content-Type"); t != "" {
-		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
-			return nil, &respond.Error{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: "Send application/json."}
-		}
-	}
-	// A recorder in a test has no deadline to set; a server's connection does.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, &respond.Error{
-			Status: http.StatusRequestEntityTooLarge, Code: "body_too_large", Message: fmt.Sprintf("The body is greater than %d bytes.", MaxBody),
-		}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		w.Header().Set("Connection", "close")
-		return nil, &respond.Error{
-			Status: http.StatusRequestTimeout, Code: "body_too_slow", Message: fmt.Sprintf("The body did not arrive within %s.", bodyTimeout),
-		}
-	case err != nil:
-		return nil, &respond.Error{Status: http.StatusBadRequest, Code: "body_broken", Message: "The body ended before it was complete.", Err: err}
-	case !utf8.Valid(body):
-		return nil, notJSON("The body is not UTF-8.")
-	}
-	_ = control.SetReadDeadline(time.Time{})
-	return body, nil
-}
-
 // query wants no parameters but the named ones, each once at most.
 func (c *call) query(names ...string) error {
-	for name, values := range c.params {
-		if !slices.Contains(names, name) {
-			return wrong(shorten(name), "is no parameter here: there are %s", orNone(names))
-		}
-		if len(values) > 1 {
-			return wrong(name, "want it once")
-		}
-	}
-	return nil
+	return asInvalid(body.Params(c.params, names...))
 }
 
 // number is a parameter of the query that is one; what it is otherwise when the
@@ -176,21 +129,4 @@ func (c *call) id() (uuid.UUID, error) {
 		return uuid.UUID{}, memory.ErrNotFound
 	}
 	return id, nil
-}
-
-// maxEcho bounds what an answer repeats of a request, in characters.
-const maxEcho = 64
-
-func shorten(s string) string {
-	if utf8.RuneCountInString(s) > maxEcho {
-		return string([]rune(s)[:maxEcho]) + "…"
-	}
-	return strings.ToValidUTF8(s, "�")
-}
-
-func orNone(names []string) string {
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
 }

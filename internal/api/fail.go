@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/memory"
+	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/respond"
 )
 
@@ -46,7 +43,7 @@ func problem(err error) *respond.Error {
 			Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: retryAfter, Err: err,
 			Message: "Too much waits to be written. Nothing was done; send this again later.",
 		}
-	case away(err):
+	case postgres.Away(err), errors.Is(err, group.ErrConflict):
 		return &respond.Error{
 			Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: retryAfter, Err: err,
 			Message: "This could not be done now. Send it again, with an Idempotency-Key if it must not be done twice.",
@@ -57,28 +54,6 @@ func problem(err error) *respond.Error {
 			Message: "Something went wrong here; the log has it under this request_id.",
 		}
 	}
-}
-
-// away reports whether err says that the database did not answer, and nothing about
-// what it was asked.
-func away(err error) bool {
-	var network net.Error
-	var connect *pgconn.ConnectError
-	var pg *pgconn.PgError
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.As(err, &network), errors.As(err, &connect), pgconn.SafeToRetry(err),
-		errors.Is(err, pgconn.ErrConnClosed), errors.Is(err, group.ErrConflict):
-		return true
-	case errors.As(err, &pg):
-		// Connection, transaction lost, resources, locks and time limits, operator's
-		// intervention, the system, read-only after a failover.
-		switch pg.Code[:min(2, len(pg.Code))] {
-		case "08", "25", "40", "53", "55", "57", "58":
-			return true
-		}
-	}
-	return false
 }
 
 // fail answers with what went wrong, once whoever follows the user's memory is told:

@@ -25,6 +25,7 @@ import (
 
 	"github.com/memrelay/memrelay/internal/access"
 	"github.com/memrelay/memrelay/internal/api"
+	"github.com/memrelay/memrelay/internal/catalogue"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
@@ -45,7 +46,7 @@ type house struct {
 	names map[string]string // of ids, in the order in which they were met
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t testing.TB) *house {
 	t.Helper()
 	h := &house{database: dbtest.URL(t), tokens: map[string]string{"admin": adminToken}, names: map[string]string{}}
 	var err error
@@ -53,8 +54,8 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.pool.Close)
-	h.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		VALUES ($1, 'all', 'https://receiver.invalid/', $2, '30s', 3, '1s')`, uuid.New(), memory.Events())
+	h.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		VALUES ($1, 'all', 'https://receiver.invalid/', $2, '30s', '{1s,2s}')`, uuid.New(), memory.Events())
 	tokens := access.NewTokens(h.pool, rand.Reader, time.Now)
 	for _, n := range []access.NewToken{
 		{Name: "all"},
@@ -72,7 +73,7 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-func (h *house) serve(t *testing.T) {
+func (h *house) serve(t testing.TB) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	jobs, err := river.NewClient(riverpgxv5.New(h.pool), &river.Config{Logger: log})
@@ -83,10 +84,14 @@ func (h *house) serve(t *testing.T) {
 	t.Cleanup(gate.Wait)
 	store := memory.NewStore(h.pool, memory.NewWriter(jobs, memory.Sender{Source: "memrelay", BotVersion: "1.2.3"}, "", time.Now))
 	t.Cleanup(store.Wait)
+	events, err := catalogue.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := chi.NewRouter()
 	respond.Use(r, log)
 	r.Route("/v1", api.New(api.Parts{
-		Access: gate, Store: store, Log: log, Runner: memory.NewRuns(h.pool, jobs), Grapher: memory.NewGraphs(h.pool),
+		Access: gate, Store: store, Events: events, Log: log, Runner: memory.NewRuns(h.pool, jobs), Grapher: memory.NewGraphs(h.pool),
 		Searcher: memory.NewSearcher(h.pool, memory.SearchOptions{Language: "english", Now: time.Now, Log: log}),
 	}).Routes)
 	server := httptest.NewServer(r)
@@ -94,7 +99,7 @@ func (h *house) serve(t *testing.T) {
 	h.url = server.URL
 }
 
-func (h *house) exec(t *testing.T, sql string, args ...any) {
+func (h *house) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := h.pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)

@@ -20,9 +20,11 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/channel"
 	"github.com/memrelay/memrelay/internal/config"
 	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/health"
 	"github.com/memrelay/memrelay/internal/inbound"
@@ -61,24 +63,26 @@ const (
 
 // App is the program.
 type App struct {
-	cfg      config.Config
-	process  uuid.UUID // as whom this one counts and works
-	o        Options
-	log      *slog.Logger
-	pool     *pgxpool.Pool
-	river    *pgxpool.Pool
-	search   *pgxpool.Pool
-	jobs     *river.Client[pgx.Tx]
-	counts   *counter.Set
-	writer   *memory.Writer
-	memories *memory.Store
-	applier  *process.Applier
-	ingester *inbound.Ingester
-	health   *health.Health
-	outside  http.RoundTripper // to the endpoints, past the guard
-	agents   agents
-	remote   *Remote        // the memory system that follows; nil: none does
-	mirror   *mirror.Mirror // nil: none follows
+	cfg       config.Config
+	process   uuid.UUID // as whom this one counts and works
+	o         Options
+	log       *slog.Logger
+	pool      *pgxpool.Pool
+	river     *pgxpool.Pool
+	search    *pgxpool.Pool
+	jobs      *river.Client[pgx.Tx]
+	counts    *counter.Set
+	writer    *memory.Writer
+	memories  *memory.Store
+	applier   *process.Applier
+	ingester  *inbound.Ingester
+	health    *health.Health
+	targets   *outbound.Targets   // the endpoints, past the guard
+	deliverer *outbound.Deliverer // nil: no jobs are worked
+	agents    agents
+	operators *admin.HTTP
+	remote    *Remote        // the memory system that follows; nil: none does
+	mirror    *mirror.Mirror // nil: none follows
 
 	// What needs Zoho; nil when it is not connected.
 	zoho       *zoho.Client
@@ -140,7 +144,11 @@ func (a *App) build() error {
 	a.writer = memory.NewWriter(inserter, a.sender(), a.cfg.Memory.Backend, a.o.Now)
 	a.memories = memory.NewStore(a.pool, a.writer)
 	a.applier = process.NewApplier(a.pool, a.writer, a.counts, a.log)
-	a.outside = a.guard().Transport()
+	box, err := NewBox(a.cfg)
+	if err != nil {
+		return err
+	}
+	a.targets = outbound.NewTargets(a.guard().TransportWith, box, a.credentials(), a.o.Now)
 	if err := a.buildMirror(inserter); err != nil {
 		return err
 	}
@@ -173,7 +181,7 @@ func (a *App) build() error {
 	inserter.client = a.jobs
 	a.ingester = inbound.NewIngester(a.pool, a.jobs, a.counts, a.cfg.ZohoModules, group.Options{})
 	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns, a.mirrorConcerns)
-	return nil
+	return a.buildAdmin()
 }
 
 // queues are how many jobs of a kind a node works at one time, and how soon one
@@ -191,6 +199,8 @@ func (a *App) queues() map[string]river.QueueConfig {
 		job.QueueRelay: q(2),
 		// A slow endpoint holds its slot for as long as its slowest answer.
 		job.QueueDeliver: q(100),
+		// Each opens deliveries for some seconds and then goes to the end of the line.
+		job.QueueRedeliver: {MaxWorkers: 4, FetchPollInterval: 200 * time.Millisecond},
 		// Calls of the memory system that follows, at one time.
 		job.QueueMirror: q(a.cfg.Inbound.NumWorkers),
 		// Work on all of what a user's memory holds; it keeps one connection busy.
@@ -206,14 +216,9 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	retry := process.Retry{
 		MaxAttempts: a.cfg.Inbound.MaxRetries, Base: a.cfg.Inbound.RetryDelayBase, GiveUpAfter: a.cfg.Inbound.GiveUpAfter,
 	}
-	credentials := func(endpoint string) outbound.Credentials {
-		if endpoint != outbound.EnvName {
-			return outbound.Credentials{}
-		}
-		return a.credentials()
-	}
 	workers := river.NewWorkers()
-	router := process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, a.log)
+	teller := memory.NewTeller(jobs, a.sender(), a.o.Now)
+	router := process.NewRouter(a.pool, jobs, a.counts, retry, a.cfg.Inbound.Debounce, teller, a.log)
 	if a.cfg.Memory.Ingest == "apply" {
 		router.Apply(a.applier)
 	}
@@ -224,9 +229,15 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	mirror.AddWorkers(workers, a.mirror)
 	river.AddWorker(workers, memory.NewRunner(a.pool, jobs, a.writer, a.o.Now, a.log))
 	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
-	river.AddWorker(workers, outbound.NewDeliverer(a.pool, jobs, a.counts, a.outside, a.o.Version, credentials,
-		a.cfg.Outbound.Timeout, a.o.Now, a.log))
+	a.deliverer = outbound.NewDeliverer(a.pool, jobs, a.counts, a.targets, teller, a.policy(), a.process, a.o.Version, a.o.Now, a.log)
+	river.AddWorker(workers, a.deliverer)
+	river.AddWorker(workers, outbound.NewRedeliverer(a.pool, jobs, a.log))
 	return workers
+}
+
+func (a *App) policy() outbound.Policy {
+	f := a.cfg.Failing
+	return outbound.Policy{FailingAfter: f.After, DisableAfter: f.DisableAfter, DisableFailures: f.DisableFailures, ProbeEvery: f.ProbeEvery}
 }
 
 func (a *App) guard() *outbound.Guard {
@@ -236,8 +247,8 @@ func (a *App) guard() *outbound.Guard {
 // Close releases connections. Run must have returned.
 func (a *App) Close() {
 	// Kept connections to endpoints would stay for as long as they may be idle.
-	if idle, ok := a.outside.(interface{ CloseIdleConnections() }); ok {
-		idle.CloseIdleConnections()
+	if a.targets != nil {
+		a.targets.CloseIdleConnections()
 	}
 	if a.zoho != nil {
 		a.zoho.CloseIdleConnections()
@@ -314,12 +325,15 @@ func (a *App) endpoint() outbound.Endpoint {
 	return outbound.Endpoint{URL: o.URL, Events: o.Events, Timeout: o.Timeout, MaxAttempts: o.RetryCount, RetryDelay: o.RetryDelay}
 }
 
-func (a *App) credentials() outbound.Credentials {
-	return outbound.Credentials{Token: a.cfg.Outbound.Token, Secret: a.cfg.Outbound.Secret}
+func (a *App) credentials() endpoint.Credentials {
+	return endpoint.EnvCredentials(a.cfg.Outbound.Token, a.cfg.Outbound.Secret)
 }
 
-func (a *App) sender() memory.Sender {
-	return memory.Sender{Source: "memrelay", BotVersion: a.cfg.BotVersion}
+func (a *App) sender() memory.Sender { return Sender(a.cfg) }
+
+// Sender is what webhooks say of who sends them.
+func Sender(cfg config.Config) memory.Sender {
+	return memory.Sender{Source: "memrelay", BotVersion: cfg.BotVersion}
 }
 
 // warnOfEndpoint says at the start what every delivery would say later.
@@ -364,7 +378,13 @@ func (a *App) work(ctx context.Context) error {
 	if err := a.jobs.Start(ctx); err != nil {
 		return stopped(ctx, fmt.Errorf("start working jobs: %w", err))
 	}
+	// Requests that have outlived their jobs get the same time as those.
+	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(a.cfg.ShutdownTimeout, cancel) })
+	defer stop()
 	<-a.jobs.Stopped()
+	a.deliverer.Stop(drain)
 	return nil
 }
 

@@ -54,6 +54,18 @@ var importRules = []struct {
 		of:  []string{"internal/seal"}, not: []string{"..."},
 	},
 	{
+		why: "what reads a body knows how its errors are answered, and not what it is for",
+		of:  []string{"internal/body"}, not: []string{"db", "internal/access", "internal/endpoint", "internal/memory", "internal/memory/..."},
+	},
+	{
+		why: "a filter knows nothing of what it looks at",
+		of:  []string{"internal/match"}, not: []string{"..."},
+	},
+	{
+		why: "who webhooks go to is below those who send them, and whoever shows or changes it",
+		of:  []string{"internal/endpoint"}, not: stations,
+	},
+	{
 		why: "the generated queries are the floor, too",
 		of:  []string{"db"}, not: []string{"..."},
 	},
@@ -65,7 +77,7 @@ var importRules = []struct {
 	{
 		why: "imports go down only: a station is built by app, from settings that app hands it",
 		of: append([]string{
-			"internal/memory", "internal/memory/...", "internal/access", "internal/catalogue", "internal/breaker", "internal/connection", "internal/lane", "internal/counter", "internal/health", "internal/postgres", "migrations",
+			"internal/memory", "internal/memory/...", "internal/endpoint", "internal/body", "internal/access", "internal/catalogue", "internal/breaker", "internal/connection", "internal/lane", "internal/counter", "internal/health", "internal/postgres", "migrations",
 		}, stations...),
 		not: []string{"internal/app", "internal/config", "internal/telemetry", "cmd/..."},
 	},

@@ -59,7 +59,7 @@ func (a *App) buildAgents(jobs *clientInserter) error {
 	}
 	a.agents.access = access.New(a.pool, a.cfg.AdminToken, a.o.Now)
 	a.agents.runs = memory.NewRuns(a.pool, jobs)
-	a.agents.tester = outbound.NewTester(a.outside, a.o.Version, a.endpoint(), a.credentials(), a.sender(), a.o.Now)
+	a.agents.tester = outbound.NewTester(a.targets, a.o.Version, a.endpoint(), a.agents.events, a.sender(), a.o.Now)
 	a.agents.mcp, err = mcp.NewServer(a.memories, a.agents.searcher, mcp.Options{Caller: caller, Version: a.o.Version, Log: a.log})
 	return err
 }
@@ -74,7 +74,8 @@ func caller(ctx context.Context) (memory.Caller, bool) {
 func (a *App) agentRoutes(r chi.Router) {
 	of := a.agents
 	memoryAPI := api.New(api.Parts{
-		Access: of.access, Store: a.memories, Searcher: of.searcher, Grapher: memory.NewGraphs(a.search), Runner: of.runs, Log: a.log,
+		Access: of.access, Store: a.memories, Searcher: of.searcher, Grapher: memory.NewGraphs(a.search), Runner: of.runs,
+		Events: of.events, Log: a.log,
 	})
 	r.Route("/v1", func(r chi.Router) {
 		// Whoever writes a receiver; no token, for nothing in it is secret.

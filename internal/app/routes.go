@@ -30,6 +30,9 @@ func (a *App) Handler() http.Handler {
 
 	a.agentRoutes(r)
 
+	// Operators, with a token of their scopes.
+	r.Route("/admin", a.operators.Routes)
+
 	// Monitors; no token.
 	r.Method(http.MethodGet, "/livez", respond.Handler(a.health.Live))
 	r.Method(http.MethodGet, "/readyz", respond.Handler(a.health.Ready))

@@ -10,9 +10,11 @@ import (
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
 	"github.com/memrelay/memrelay/internal/memory"
+	"github.com/memrelay/memrelay/internal/outbound"
 )
 
 const (
@@ -20,6 +22,9 @@ const (
 	sweepEvery = time.Minute
 	// sweepRows is how many rows one transaction mends.
 	sweepRows = 1000
+	// purgeRows is how many webhooks one transaction forgets the payloads of, each with
+	// what all its receivers answered.
+	purgeRows = 500
 	// rescueEvery and goneAfter say how soon the jobs of a process that crashed are
 	// given to others. Each writes its row every second: one that has not done so for
 	// ten is gone, or has lost the database, and then its jobs end without effect.
@@ -66,7 +71,8 @@ func (a *App) Rescue(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("rescue jobs: %w", err)
 	}
-	return int(n), nil
+	leases, err := a.deliverer.Rescue(ctx, goneAfter)
+	return int(n) + leases, err
 }
 
 // sweep mends what lost its job, at once and then each minute, until ctx ends.
@@ -84,7 +90,7 @@ func (a *App) sweep(ctx context.Context) {
 func (a *App) Sweep(ctx context.Context) (int, error) {
 	mended := 0
 	for _, mend := range []func(context.Context, pgx.Tx) (int, error){
-		a.mendEvents, a.mendAccounts, a.mendMirrors, a.mendRuns, a.mendOutbox, a.mendEndpoints,
+		a.mendEvents, a.mendAccounts, a.mendMirrors, a.mendRuns, a.mendOutbox, a.mendEndpoints, a.mendRedeliveries,
 	} {
 		for {
 			n, err := a.alone(ctx, pgx.TxOptions{}, mend)
@@ -110,7 +116,7 @@ func (a *App) Sweep(ctx context.Context) (int, error) {
 }
 
 // forget deletes what is kept for a while: memories whose time is up, which is told,
-// and the answers of Idempotency-Keys.
+// the answers of Idempotency-Keys, and what webhooks said that were told long ago.
 func (a *App) forget(ctx context.Context) error {
 	for n := memory.MaxBatch; n == memory.MaxBatch; {
 		var err error
@@ -127,10 +133,32 @@ func (a *App) forget(ctx context.Context) error {
 	if _, err := a.applier.Forget(ctx, toldKept); err != nil {
 		return err
 	}
+	if err := a.purge(ctx); err != nil {
+		return err
+	}
 	_, err := a.alone(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) (int, error) {
 		return a.agents.runs.Forget(ctx, tx, sweepRows)
 	})
 	return err
+}
+
+// purge forgets the payloads of webhooks that are older than they are kept.
+func (a *App) purge(ctx context.Context) error {
+	if a.cfg.OutboundPayloadRetention == 0 {
+		return nil
+	}
+	var to outbound.Purged
+	for n := purgeRows; n == purgeRows; {
+		var err error
+		n, err = a.alone(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) (n int, err error) {
+			to, n, err = outbound.Purge(ctx, tx, a.cfg.OutboundPayloadRetention, to, purgeRows)
+			return n, err
+		})
+		if err != nil {
+			return fmt.Errorf("purge payloads: %w", err)
+		}
+	}
+	return nil
 }
 
 // alone runs do in a transaction of its own unless another node sweeps.
@@ -232,6 +260,10 @@ func (a *App) mendMirrors(ctx context.Context, tx pgx.Tx) (int, error) {
 
 func (a *App) mendRuns(ctx context.Context, tx pgx.Tx) (int, error) {
 	return a.agents.runs.Mend(ctx, tx, sweepRows)
+}
+
+func (a *App) mendRedeliveries(ctx context.Context, tx pgx.Tx) (int, error) {
+	return endpoint.NewRedeliveries(a.pool, a.jobs).Mend(ctx, tx, sweepRows)
 }
 
 func (a *App) fold(ctx context.Context, tx pgx.Tx) (int, error) {

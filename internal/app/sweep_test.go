@@ -133,8 +133,8 @@ func laneTables() []laneTable {
 		},
 		{
 			name: "endpoints", key: "name", kind: "deliver_endpoint", self: "(args ->> 'endpoint_id')::uuid = l.id",
-			insert: `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay, wanted, done, due_at, job_id)
-				VALUES (gen_random_uuid(), $1, 'https://receiver.invalid/', '{}', '10s', 3, '1s', $2, $3, $4, $5)`,
+			insert: `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule, wanted, done, due_at, job_id)
+				VALUES (gen_random_uuid(), $1, 'https://receiver.invalid/', '{}', '10s', '{1s,2s}', $2, $3, $4, $5)`,
 		},
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/process"
 	"github.com/memrelay/memrelay/internal/reconcile"
 	"github.com/memrelay/memrelay/internal/seal"
@@ -40,6 +41,16 @@ func ZohoConfig(cfg config.Config) zoho.Config {
 	}
 }
 
+// NewBox makes what seals and opens the secrets in the database. Without a key in the
+// settings it is a valid one that does neither.
+func NewBox(cfg config.Config) (*seal.Box, error) {
+	box, err := seal.New(cfg.Keys, rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("read MEMRELAY_KEY: %w", err)
+	}
+	return box, nil
+}
+
 // NewZoho makes the client of Zoho's API. Its token and its breaker are those of
 // all nodes on the database behind pool. ErrNoCredentials is returned when the
 // settings name no client; that the client is not authorised shows with its
@@ -48,9 +59,9 @@ func NewZoho(cfg config.Config, pool *pgxpool.Pool, now func() time.Time, log *s
 	if !cfg.Zoho.Connected() {
 		return nil, ErrNoCredentials
 	}
-	box, err := seal.New(cfg.Keys, rand.Reader)
+	box, err := NewBox(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("read MEMRELAY_KEY: %w", err)
+		return nil, err
 	}
 	o := connection.Options{Now: now, After: time.After, Random: mathrand.Float64, Log: log}
 	zohoConfig := ZohoConfig(cfg)
@@ -107,8 +118,11 @@ func NotifyURL(cfg config.Config) string {
 }
 
 // NewKeeper makes what keeps the notification channels. z may be nil: then it only lists them.
-func NewKeeper(cfg config.Config, pool *pgxpool.Pool, z *zoho.Client, now func() time.Time, log *slog.Logger) *channel.Keeper {
-	o := channel.Options{Modules: cfg.ZohoModules, NotifyURL: NotifyURL(cfg), Now: now, Random: rand.Reader, Log: log}
+func NewKeeper(cfg config.Config, pool *pgxpool.Pool, jobs lane.Inserter, z *zoho.Client, now func() time.Time, log *slog.Logger) *channel.Keeper {
+	o := channel.Options{
+		Modules: cfg.ZohoModules, NotifyURL: NotifyURL(cfg), Now: now, Random: rand.Reader, Log: log,
+		Teller: memory.NewTeller(jobs, Sender(cfg), now),
+	}
 	if z == nil {
 		return channel.New(pool, nil, o)
 	}
@@ -126,7 +140,8 @@ func NewReconciler(cfg config.Config, pool *pgxpool.Pool, jobs lane.Inserter, z 
 	}
 	o := reconcile.Options{
 		Modules: cfg.ZohoModules, Now: now, Log: log, MaxBacklog: cfg.Inbound.MaxQueueSize,
-		IncrementalEvery: cfg.Sync.IncrementalEvery, FullAt: cfg.Sync.FullAt, Timezone: timezone, BotVersion: cfg.BotVersion,
+		IncrementalEvery: cfg.Sync.IncrementalEvery, FullAt: cfg.Sync.FullAt, Timezone: timezone,
+		Sender: Sender(cfg),
 	}
 	if z == nil {
 		return reconcile.New(pool, jobs, nil, counts, o), nil
@@ -143,7 +158,7 @@ func (a *App) connect(jobs lane.Inserter) error {
 	if err != nil {
 		return err
 	}
-	a.keeper = NewKeeper(a.cfg, a.pool, a.zoho, a.o.Now, a.log)
+	a.keeper = NewKeeper(a.cfg, a.pool, jobs, a.zoho, a.o.Now, a.log)
 	a.reconciler, err = NewReconciler(a.cfg, a.pool, jobs, a.zoho, a.counts, a.o.Now, a.log)
 	return err
 }

@@ -5,6 +5,8 @@
 //	go run ./internal/bench -seconds 5 -rounds 3
 //	go run ./internal/bench -syncs -rounds 1
 //	go run ./internal/bench -search -rounds 1
+//	go run ./internal/bench -deliver -rounds 1
+//	go run ./internal/bench -outage 2m -rounds 1
 package main
 
 import (
@@ -35,6 +37,8 @@ func main() {
 	flag.IntVar(&o.connections, "connections", 128, "of the load")
 	flag.BoolVar(&o.syncs, "syncs", false, "measure syncs of Zoho instead")
 	flag.BoolVar(&o.search, "search", false, "measure searches among a million memories instead; takes some minutes and 3 GB")
+	flag.BoolVar(&o.deliver, "deliver", false, "measure what goes out instead")
+	flag.DurationVar(&o.outage, "outage", 0, "measure what follows when a receiver is away for so long instead")
 	flag.StringVar(&o.dir, "dir", "", "where the server's data lies; a disk, not memory (default: a folder for temporary files)")
 	flag.Parse()
 	if err := run(ctx, o, os.Stdout); err != nil {
@@ -46,7 +50,8 @@ func main() {
 type options struct {
 	seconds, rounds, connections int
 	dir                          string
-	syncs, search                bool
+	syncs, search, deliver       bool
+	outage                       time.Duration
 }
 
 // run measures everything and prints the table.
@@ -79,6 +84,12 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	if o.search {
 		measures = []func(context.Context) ([]row, error){b.searches}
+	}
+	if o.deliver {
+		measures = []func(context.Context) ([]row, error){b.deliveries}
+	}
+	if o.outage > 0 {
+		measures = []func(context.Context) ([]row, error){b.outage}
 	}
 	var rows []row
 	for round := range o.rounds {

@@ -33,13 +33,15 @@ type Catalogue struct {
 	types []EventType
 	// strict are the schemas without room for fields that they do not name.
 	strict map[string]*jsonschema.Resolved
+	// data are those of the data alone, with room.
+	data map[string]*jsonschema.Resolved
 }
 
 // New builds the catalogue. An error is a fault of the program: a field that
 // nobody has described, an example that its own schema refuses.
 func New() (*Catalogue, error) {
 	d := newDescriber()
-	c := &Catalogue{strict: map[string]*jsonschema.Resolved{}}
+	c := &Catalogue{strict: map[string]*jsonschema.Resolved{}, data: map[string]*jsonschema.Resolved{}}
 	for _, e := range entries(d) {
 		strict := d.envelope(e)
 		resolved, err := strict.Resolve(nil)
@@ -48,6 +50,9 @@ func New() (*Catalogue, error) {
 			continue
 		}
 		c.strict[e.name] = resolved
+		if c.data[e.name], err = published(e.schema).Resolve(nil); err != nil {
+			d.fail(fmt.Errorf("schema of the data of %s: %w", e.name, err))
+		}
 		example, err := e.example()
 		if err != nil {
 			d.fail(err)
@@ -76,6 +81,24 @@ func (c *Catalogue) Type(name string) (t EventType, ok bool) {
 		}
 	}
 	return EventType{}, false
+}
+
+// CheckData returns an error for data that is not what an event of this name tells:
+// with a field too few or of another kind. More fields than the catalogue names are
+// fine, as they are to whoever receives them.
+func (c *Catalogue) CheckData(event string, data []byte) error {
+	schema, ok := c.data[event]
+	if !ok {
+		return fmt.Errorf("the catalogue has no event %q", event)
+	}
+	var value any
+	if err := json.Unmarshal(data, &value); err != nil {
+		return fmt.Errorf("read the data: %w", err)
+	}
+	if err := schema.Validate(value); err != nil {
+		return fmt.Errorf("data of %s: %w", event, err)
+	}
+	return nil
 }
 
 // Check returns an error for a payload that is not as the catalogue says: of an

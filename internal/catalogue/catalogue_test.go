@@ -147,11 +147,11 @@ func TestCheckFindsEveryWrongField(t *testing.T) {
 			refused(path + ".unheard_of")
 			delete(object, "unheard_of")
 			for key, was := range object {
-				if e.Name == memory.SyncFailed && key == "error" {
-					continue // absent after a sync that did not fail
+				// Absent after a sync, or of an endpoint, that did not fail.
+				optional := (e.Name == memory.SyncFailed && key == "error") || key == "failing_since"
+				if delete(object, key); !optional {
+					refused("no " + path + "." + key)
 				}
-				delete(object, key)
-				refused("no " + path + "." + key)
 				object[key] = nil
 				refused(path + "." + key + " null")
 				object[key] = true
@@ -195,6 +195,7 @@ func TestCheck(t *testing.T) {
 		"a count below zero":               {swap(memory.Optimized, `"merged":5`, `"merged":-5`), "merged"},
 		"a count that is not whole":        {swap(memory.Optimized, `"merged":5`, `"merged":0.5`), "merged"},
 		"surer than sure":                  {swap(memory.RelationshipAdded, `"confidence":0.9`, `"confidence":1.1`), "confidence"},
+		"an endpoint that did not fail":    {swap(memory.EndpointDisabled, `,"failing_since":"2026-11-22T04:01:09.118402Z"`, ""), ""},
 		"a list that is null, not empty":   {swap(memory.BatchOperationCompleted, `"ids":[`, `"ids":null,"x":[`), memory.BatchOperationCompleted},
 		"a search that found nothing":      {`{"event":"memory_searched","user_id":"u","data":{"query":"q","limit":5,"results_count":0,"memories":[]},"timestamp":"2026-11-22T05:03:44Z","source":"s","bot_version":"1","request_id":"r"}`, ""},
 		"a search that found null":         {`{"event":"memory_searched","user_id":"u","data":{"query":"q","limit":5,"results_count":0,"memories":null},"timestamp":"2026-11-22T05:03:44Z","source":"s","bot_version":"1","request_id":"r"}`, "memories"},
@@ -208,6 +209,48 @@ func TestCheck(t *testing.T) {
 		} else if err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: error %v, want one that says %s", name, err, tc.says)
 		}
+	}
+}
+
+// Whoever emits an event may say more than the catalogue names, and not less.
+func TestCheckData(t *testing.T) {
+	t.Parallel()
+	c := newCatalogue(t)
+	for _, e := range c.Types() {
+		data, ok := read(t, e.Example)["data"].(map[string]any)
+		if !ok {
+			t.Fatalf("%s has no data", e.Name)
+		}
+		check := func() error {
+			t.Helper()
+			text, err := json.Marshal(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.CheckData(e.Name, text)
+		}
+		each("data", data, func(path string, object map[string]any) {
+			object["unheard_of"] = 1
+			if err := check(); err != nil {
+				t.Errorf("%s with %s.unheard_of: %v", e.Name, path, err)
+			}
+			delete(object, "unheard_of")
+			for key, was := range object {
+				object[key] = nil
+				if check() == nil {
+					t.Errorf("%s is fine with %s.%s null", e.Name, path, key)
+				}
+				object[key] = was
+			}
+		})
+		for _, text := range []string{`null`, `[]`, `"x"`, `{`, ``} {
+			if c.CheckData(e.Name, []byte(text)) == nil {
+				t.Errorf("%s is fine with %q", e.Name, text)
+			}
+		}
+	}
+	if err := c.CheckData("memory_eaten", []byte(`{}`)); err == nil || !strings.Contains(err.Error(), "memory_eaten") {
+		t.Errorf("an event that nobody knows: %v", err)
 	}
 }
 
@@ -236,7 +279,7 @@ func TestHTTP(t *testing.T) {
 	var list struct {
 		EventTypes []json.RawMessage `json:"event_types"`
 	}
-	if err := json.Unmarshal(body, &list); err != nil || status != http.StatusOK || len(list.EventTypes) != 14 {
+	if err := json.Unmarshal(body, &list); err != nil || status != http.StatusOK || len(list.EventTypes) != 19 {
 		t.Fatalf("%d with %d types, %v", status, len(list.EventTypes), err)
 	}
 	for i, e := range c.Types() {

@@ -44,6 +44,10 @@ func entries(d *describer) []entry {
 	line := memory.RelationshipData{
 		Source: "Jane Doe", Relationship: "WORKS_AT", Target: "Acme", Result: memory.RelationshipResult{ID: id(4), Confidence: 0.9},
 	}
+	failing := func(reason string) memory.EndpointData {
+		since := time.Date(2026, 11, 22, 4, 1, 9, 118_402_000, time.UTC)
+		return memory.EndpointData{EndpointID: id(8), Name: "crm-bot", Reason: reason, Failures: 12, FailingSince: &since}
+	}
 	all := []entry{
 		{name: memory.Added, userID: exampleUser, data: memory.AddedData{Result: tea},
 			description: "A memory was stored: an agent added it, or a record of the CRM became known."},
@@ -80,6 +84,21 @@ func entries(d *describer) []entry {
 		{name: memory.SyncFailed, userID: exampleSystem,
 			data:        memory.SyncData{SyncID: id(7), Kind: "incremental", Read: 200, Errors: 1, Seconds: 3.2, Error: "list Contacts: forbidden"},
 			description: "A sync with the CRM has failed. Only endpoints that name this event receive it: \"all\" does not mean it."},
+		{name: memory.EndpointFailing, userID: exampleSystem, data: failing("503 Service Unavailable"),
+			description: "Webhooks have not come through to an endpoint for a while; told once, before it is disabled. Only endpoints that name this event receive it: \"all\" does not mean it."},
+		{name: memory.EndpointRecovered, userID: exampleSystem, data: failing("503 Service Unavailable"),
+			description: "An endpoint that was told to be failing, or was disabled for it, takes webhooks again. Only endpoints that name this event receive it: \"all\" does not mean it."},
+		{name: memory.EndpointDisabled, userID: exampleSystem, data: failing("has failed for five days; the last time with 503 Service Unavailable"),
+			description: "An endpoint gets no webhooks any more: it failed for too long, or it said that it is gone. Only endpoints that name this event receive it: \"all\" does not mean it."},
+		{name: memory.EventDead, userID: exampleSystem,
+			data: memory.EventDeadData{
+				EventID: 48213, Source: "zoho", Module: "Contacts", Operation: "update", RecordID: "5725767000000499002", Failures: 3,
+				Error: "event cannot be worked: the record is not a JSON object",
+			},
+			description: "An event that came in has used up its attempts and waits for a person. Only endpoints that name this event receive it: \"all\" does not mean it."},
+		{name: memory.ChannelLost, userID: exampleSystem,
+			data:        memory.ChannelLostData{ChannelID: "482913077215604", Modules: []string{"Contacts"}, Error: "Zoho does not list it"},
+			description: "The CRM tells of a module's changes no more. Its channel is registered anew at once, and tried again for as long as that fails; a sync finds what was missed. Only endpoints that name this event receive it: \"all\" does not mean it."},
 	}
 	schemas := dataSchemas(d)
 	for i, e := range all {
@@ -143,6 +162,18 @@ func dataSchemas(d *describer) map[reflect.Type]*jsonschema.Schema {
 		"read": "Records that were read.", "changed": "Records that had changed.", "gone": "Records that were deleted.",
 		"missed": "Changes that no webhook had told of.", "errors": "Records that could not be read.",
 		"seconds": "How long it took.", "error": "Why it failed; absent when it did not.",
+	})
+	describe(reflect.TypeFor[memory.EndpointData](), map[string]string{
+		"endpoint_id": "The endpoint's id.", "name": "What it is called.", "reason": "What its last failure was, or why it was disabled.",
+		"failures": "How often it has failed since its last success.", "failing_since": "When it failed first after its last success; absent when it did not fail.",
+	})
+	describe(reflect.TypeFor[memory.EventDeadData](), map[string]string{
+		"event_id": "The event's id, as memrelay events show takes it.", "source": "Who sent it: zoho, memory, or another configured sender.",
+		"module": "What kind of record it is about; may be empty.", "operation": "What happened to the record, as its sender calls it; may be empty.",
+		"record_id": "Which record; may be empty.", "failures": "How often it has failed.", "error": "What its last failure was.",
+	})
+	describe(reflect.TypeFor[memory.ChannelLostData](), map[string]string{
+		"channel_id": "The channel's id.", "modules": "Whose changes are not told of.", "error": "How it was lost, and what Zoho said last.",
 	})
 	return schemas
 }

@@ -58,14 +58,14 @@ func (d *describer) object(of reflect.Type, meanings map[string]string) *jsonsch
 	return s
 }
 
-// tighten says what holds for all fields: whole numbers are counts, and an empty
-// list is a list.
+// tighten says what holds for all fields: whole numbers are counts, an empty list is
+// a list, and what there is not is absent, never null.
 func tighten(field *jsonschema.Schema) {
 	if field.Type == "integer" {
 		field.Minimum = jsonschema.Ptr(0.0)
 	}
-	if field.Items != nil {
-		field.Type, field.Types = "array", nil
+	if len(field.Types) == 2 && field.Types[0] == "null" {
+		field.Type, field.Types = field.Types[1], nil
 	}
 }
 

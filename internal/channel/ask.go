@@ -177,7 +177,7 @@ func (k *Keeper) confirm(ctx context.Context, c db.ClaimChannelRow, want details
 	}
 	err = pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
-		settled, err := q.ConfirmChannel(ctx, db.ConfirmChannelParams{
+		confirmed, err := q.ConfirmChannel(ctx, db.ConfirmChannelParams{
 			ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil, Events: want.events, NotifyURL: want.url, ExpiresAt: expires,
 			Failures: c.Failures, DueAt: due,
 		})
@@ -187,13 +187,18 @@ func (k *Keeper) confirm(ctx context.Context, c db.ClaimChannelRow, want details
 		if err != nil {
 			return fmt.Errorf("confirm channel %s: %w", c.ChannelID, err)
 		}
-		if settled {
+		if confirmed.Settled {
 			err = q.EndChannelTokens(ctx, db.EndChannelTokensParams{
 				ChannelID: c.ChannelID, TokenHash: a.hash, Until: lastUse(c.Now, c.ExpiresAt),
 			})
 		}
 		if err != nil {
 			return fmt.Errorf("end the tokens before: %w", err)
+		}
+		if a.forgotten && confirmed.WasLive {
+			if err := k.tellLost(ctx, tx, c.ChannelID, c.Module, notKnown+"; it was registered anew at once"); err != nil {
+				return err
+			}
 		}
 		if c.State == "lost" || a.forgotten {
 			return counter.AddOnce(ctx, tx, counter.Changes{Recreated: 1})
@@ -297,19 +302,23 @@ func (k *Keeper) fail(ctx context.Context, c db.ClaimChannelRow, want details, a
 	if err != nil {
 		return err
 	}
-	n, err := db.New(k.pool).FailChannel(ctx, db.FailChannelParams{
-		ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil, Lost: a.forgotten, LastError: why(a.err), DueAt: c.Now.Add(wait),
+	err = pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+		wasLive, err := db.New(tx).FailChannel(ctx, db.FailChannelParams{
+			ChannelID: c.ChannelID, ClaimedUntil: c.ClaimedUntil, Lost: a.forgotten, LastError: why(a.err), DueAt: c.Now.Add(wait),
+		})
+		if err == nil && a.forgotten && wasLive {
+			return k.tellLost(ctx, tx, c.ChannelID, c.Module, notKnown+", and it could not be registered anew: "+why(a.err))
+		}
+		return err
 	})
 	switch {
-	case err != nil:
-		return fmt.Errorf("write why channel %s failed: %w", c.ChannelID, err)
-	case n == 0:
+	case errors.Is(err, pgx.ErrNoRows):
 		if !certain(a.err) {
 			k.mend(ctx, c, want, a)
 		}
 		return fmt.Errorf("%w: %w", ErrOvertaken, no)
-	case a.forgotten:
-		k.o.Log.WarnContext(ctx, "channel lost", "module", c.Module, "channel_id", c.ChannelID, "error", a.err)
+	case err != nil:
+		return fmt.Errorf("write why channel %s failed: %w", c.ChannelID, err)
 	}
 	return no
 }

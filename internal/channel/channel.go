@@ -1,7 +1,7 @@
 // Package channel keeps Zoho's notification channels registered and alive. In
 // go the modules whose changes are wanted and the URL that Zoho is to tell;
-// out come rows in channels that say what Zoho said, and rows in channel_tokens
-// by which the door knows Zoho's notifications.
+// out come rows in channels that say what Zoho said, rows in channel_tokens by which
+// the door knows Zoho's notifications, and webhooks that tell of lost channels.
 //
 // A channel lives a week at most, Zoho forgets it without a word, and an answer
 // can be lost. So everything that Zoho may come to know of, a channel's id and the
@@ -25,6 +25,7 @@ import (
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
 
@@ -66,7 +67,9 @@ type Options struct {
 	Random io.Reader
 	// Actor is who operates, for the lines in audit_log; upkeep writes none.
 	Actor string
-	Log   *slog.Logger
+	// Teller tells of channels that are lost. A Keeper without Zoho needs none.
+	Teller *memory.Teller
+	Log    *slog.Logger
 }
 
 // Keeper keeps one channel per module. Any number of them, on any number of

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
@@ -77,12 +79,8 @@ func (k *Keeper) confirmListed(ctx context.Context, began time.Time, known []db.
 		}
 		reason, expires := judge(c, listed)
 		if reason != "" {
-			n, err := q.LoseChannel(ctx, db.LoseChannelParams{ChannelID: c.ChannelID, LastError: reason, Before: began})
-			if err != nil {
-				return fmt.Errorf("mark channel %s as lost: %w", c.ChannelID, err)
-			}
-			if n > 0 {
-				k.o.Log.WarnContext(ctx, "channel lost: "+reason, "module", c.Module, "channel_id", c.ChannelID)
+			if err := k.lose(ctx, c, reason, began); err != nil {
+				return err
 			}
 			continue
 		}
@@ -96,6 +94,20 @@ func (k *Keeper) confirmListed(ctx context.Context, began time.Time, known []db.
 		}
 	}
 	return nil
+}
+
+// lose marks a channel as lost, unless Zoho has confirmed it since before.
+func (k *Keeper) lose(ctx context.Context, c db.ListKnownChannelsRow, reason string, before time.Time) error {
+	return pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+		n, err := db.New(tx).LoseChannel(ctx, db.LoseChannelParams{ChannelID: c.ChannelID, LastError: reason, Before: before})
+		if err != nil {
+			return fmt.Errorf("mark channel %s as lost: %w", c.ChannelID, err)
+		}
+		if n == 0 {
+			return nil
+		}
+		return k.tellLost(ctx, tx, c.ChannelID, c.Module, reason)
+	})
 }
 
 // judge returns why a channel of ours is lost, "" if it is not, and its end.

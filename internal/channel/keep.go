@@ -84,12 +84,8 @@ func (k *Keeper) Keep(ctx context.Context) (done int, err error) {
 	if err := k.insertMissing(ctx, q, k.automatic(), k.o.NotifyURL); err != nil {
 		return 0, err
 	}
-	expired, err := q.MarkExpiredChannels(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("mark expired channels: %w", err)
-	}
-	for _, c := range expired {
-		k.o.Log.WarnContext(ctx, "channel lost: it expired", "module", c.Module, "channel_id", c.ChannelID, "error", c.LastError)
+	if err := k.markExpired(ctx); err != nil {
+		return 0, err
 	}
 	if err := k.compare(ctx); err != nil {
 		return 0, err

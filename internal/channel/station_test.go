@@ -23,6 +23,7 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
 
@@ -50,6 +51,11 @@ func (s *station) keeper(change ...func(*Options)) *Keeper {
 		Modules: []string{"Contacts", "Deals"}, NotifyURL: ours, Now: time.Now, Random: rand.Reader,
 		Log: slog.New(slog.NewTextHandler(s.t.Output(), nil)),
 	}
+	jobs, err := river.NewClient(riverpgxv5.New(s.pool), &river.Config{Logger: o.Log})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o.Teller = memory.NewTeller(jobs, memory.Sender{Source: "memrelay", BotVersion: "1.2.3"}, time.Now)
 	for _, c := range change {
 		c(&o)
 	}

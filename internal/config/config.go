@@ -41,6 +41,7 @@ type Config struct {
 
 	Inbound  Inbound  `envPrefix:"WEBHOOK_"`
 	Outbound Outbound `envPrefix:"MEM0_WEBHOOK_"`
+	Failing  Failing  `envPrefix:"OUTBOUND_"`
 
 	// BotVersion stands in every payload that goes out.
 	BotVersion string `env:"BOT_VERSION" envDefault:"1.0.0"`
@@ -50,6 +51,9 @@ type Config struct {
 	OutboundAllowPrivate []netip.Prefix `env:"OUTBOUND_ALLOW_PRIVATE"`
 	// OutboundPorts are ports besides 443 for https to public addresses.
 	OutboundPorts []uint16 `env:"OUTBOUND_PORTS"`
+	// OutboundPayloadRetention is how long a webhook that was told can be sent again:
+	// then what it said is forgotten, and what became of it kept; off: never.
+	OutboundPayloadRetention time.Duration `env:"OUTBOUND_PAYLOAD_RETENTION" envDefault:"2160h"`
 	// ZohoModules are worked; events of others are kept as ignored.
 	ZohoModules []string `env:"ZOHO_MODULES" envDefault:"Accounts,Contacts,Deals,Tasks,Notes,Activities,Events,Calls,Meetings"`
 	// Zoho is the account that records are read from. Without credentials records
@@ -172,6 +176,21 @@ type Outbound struct {
 	Events []string `env:"EVENTS" envDefault:"all"`
 }
 
+// Failing says what follows when an endpoint goes on failing.
+type Failing struct {
+	// After is how long an endpoint fails before those are told that ask for
+	// endpoint.failing: less than five minutes is a restart.
+	After time.Duration `env:"FAILING_AFTER" envDefault:"5m"`
+	// DisableAfter is how long an endpoint fails before nothing is sent to it any more;
+	// off: never. Five days bear a long weekend.
+	DisableAfter time.Duration `env:"DISABLE_AFTER" envDefault:"120h"`
+	// DisableFailures is how often it must have failed by then, in a row: one that gets
+	// a webhook a day has hardly been tried.
+	DisableFailures int `env:"DISABLE_FAILURES" envDefault:"10"`
+	// ProbeEvery is how often one webhook tries whether a disabled endpoint is back.
+	ProbeEvery time.Duration `env:"PROBE_EVERY" envDefault:"1h"`
+}
+
 // LongestTimeout is the longest that one outbound attempt may take.
 const LongestTimeout = 40 * time.Second
 
@@ -286,6 +305,10 @@ func (c Config) check() []error {
 	}
 	problems = append(problems, c.Inbound.check()...)
 	problems = append(problems, c.Outbound.check()...)
+	if d := c.OutboundPayloadRetention; d < 0 || (d > 0 && d < time.Hour) {
+		bad("OUTBOUND_PAYLOAD_RETENTION: want at least an hour, or off")
+	}
+	problems = append(problems, c.Failing.check()...)
 	problems = append(problems, c.Zoho.check()...)
 	problems = append(problems, c.Sync.check()...)
 	problems = append(problems, c.Memory.check()...)
@@ -401,6 +424,24 @@ func (c Outbound) check() []error {
 		if all := slices.Concat(memory.Events(), memory.OperationalEvents()); !slices.Contains(all, e) {
 			bad("MEM0_WEBHOOK_EVENTS: %q is none of %s", e, strings.Join(all, " "))
 		}
+	}
+	return problems
+}
+
+func (f Failing) check() []error {
+	var problems []error
+	bad := func(problem string) { problems = append(problems, errors.New(problem)) }
+	if f.After < 0 {
+		bad("OUTBOUND_FAILING_AFTER: want 0 or more")
+	}
+	if f.DisableAfter < 0 || (f.DisableAfter > 0 && f.DisableAfter < f.After) {
+		bad("OUTBOUND_DISABLE_AFTER: want no less than OUTBOUND_FAILING_AFTER, or off")
+	}
+	if f.DisableFailures < 1 {
+		bad("OUTBOUND_DISABLE_FAILURES: want at least 1")
+	}
+	if f.ProbeEvery < time.Second {
+		bad("OUTBOUND_PROBE_EVERY: want at least a second")
 	}
 	return problems
 }

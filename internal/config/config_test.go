@@ -42,10 +42,12 @@ func TestDefaults(t *testing.T) {
 		Outbound: config.Outbound{
 			Timeout: 30 * time.Second, RetryCount: 3, RetryDelay: time.Second, Events: memory.Events(),
 		},
-		BotVersion:  "1.0.0",
-		ZohoModules: []string{"Accounts", "Contacts", "Deals", "Tasks", "Notes", "Activities", "Events", "Calls", "Meetings"},
-		Zoho:        config.Zoho{DataCenter: "us", Edition: "production"},
-		Sync:        config.Sync{IncrementalEvery: time.Hour, FullAt: "02:00", Timezone: "UTC"},
+		Failing:                  config.Failing{After: 5 * time.Minute, DisableAfter: 120 * time.Hour, DisableFailures: 10, ProbeEvery: time.Hour},
+		BotVersion:               "1.0.0",
+		OutboundPayloadRetention: 90 * 24 * time.Hour,
+		ZohoModules:              []string{"Accounts", "Contacts", "Deals", "Tasks", "Notes", "Activities", "Events", "Calls", "Meetings"},
+		Zoho:                     config.Zoho{DataCenter: "us", Edition: "production"},
+		Sync:                     config.Sync{IncrementalEvery: time.Hour, FullAt: "02:00", Timezone: "UTC"},
 		Memory: config.Memory{
 			Backend: "postgres", Ingest: "log", Language: "english", CogneeDataset: "memrelay",
 			Mem0URL: "https://api.mem0.ai", Mem0Mode: "auto", EmbedderModel: "text-embedding-3-small",
@@ -70,7 +72,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		"WEBHOOK_MAX_RETRIES=5", "WEBHOOK_RETRY_DELAY_BASE=0.5", "WEBHOOK_DEBOUNCE=0", "WEBHOOK_GIVE_UP_AFTER=1h30m",
 		"MEM0_WEBHOOK_URL=https://example.com/in?a=b", "MEM0_WEBHOOK_TOKEN=t", "MEM0_WEBHOOK_SECRET=whsec_x", "MEM0_WEBHOOK_TIMEOUT=40",
 		"MEM0_WEBHOOK_RETRY_COUNT=1000", "MEM0_WEBHOOK_RETRY_DELAY=250ms", "MEM0_WEBHOOK_EVENTS=memory_added, memory_deleted",
-		"BOT_VERSION=2.1", "OUTBOUND_ALLOW_PRIVATE=10.1.2.3/8, 127.0.0.1,::1,fd00::/8", "OUTBOUND_PORTS=8443, 9443", "ZOHO_MODULES= Accounts ,Leads,",
+		"OUTBOUND_FAILING_AFTER=1m", "OUTBOUND_DISABLE_AFTER=off", "OUTBOUND_DISABLE_FAILURES=3", "OUTBOUND_PROBE_EVERY=10",
+		"BOT_VERSION=2.1", "OUTBOUND_ALLOW_PRIVATE=10.1.2.3/8, 127.0.0.1,::1,fd00::/8", "OUTBOUND_PORTS=8443, 9443", "OUTBOUND_PAYLOAD_RETENTION=off", "ZOHO_MODULES= Accounts ,Leads,",
 		"WEBHOOK_BASE_URL=https://relay.example.com/in", "WEBHOOK_BATCH_SIZE=100", "WEBHOOK_BATCH_TIMEOUT=250ms", "WEBHOOK_NUM_WORKERS=25",
 		"WEBHOOK_PAYMENTS_SECRET=p", "WEBHOOK_BILLING_SECRET=b", "WEBHOOK_SIGN_SECRET=s", "WEBHOOK_MAIL_SECRET=m",
 		"ZOHO_DATA_CENTER=eu", "ZOHO_EDITION=sandbox", "ZOHO_CLIENT_ID=id", "ZOHO_CLIENT_SECRET=hush", "ZOHO_REFRESH_TOKEN=1000.r",
@@ -93,6 +96,7 @@ func TestEverySettingIsRead(t *testing.T) {
 			URL: "https://example.com/in?a=b", Token: "t", Secret: "whsec_x", Timeout: 40 * time.Second,
 			RetryCount: 1000, RetryDelay: 250 * time.Millisecond, Events: []string{"memory_added", "memory_deleted"},
 		},
+		Failing:    config.Failing{After: time.Minute, DisableAfter: 0, DisableFailures: 3, ProbeEvery: 10 * time.Second},
 		BotVersion: "2.1",
 		OutboundAllowPrivate: []netip.Prefix{
 			// A range begins where its bits say; a single address is the range of itself.
@@ -196,7 +200,7 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 		"WEBHOOK_RETRY_DELAY_BASE=-1", "WEBHOOK_DEBOUNCE=-1s", "WEBHOOK_GIVE_UP_AFTER=soon",
 		"MEM0_WEBHOOK_URL=ftp://user:swordfish@example.com", "MEM0_WEBHOOK_SECRET=whsec_tuna", "MEM0_WEBHOOK_TOKEN=sesame", "MEM0_WEBHOOK_TIMEOUT=1m",
 		"MEM0_WEBHOOK_RETRY_COUNT=1001", "MEM0_WEBHOOK_RETRY_DELAY=0", "MEM0_WEBHOOK_EVENTS=memory_added,memory_forgotten",
-		"OUTBOUND_ALLOW_PRIVATE=10.0.0.0/33", "OUTBOUND_PORTS=70000",
+		"OUTBOUND_ALLOW_PRIVATE=10.0.0.0/33", "OUTBOUND_PORTS=70000", "OUTBOUND_PAYLOAD_RETENTION=59m",
 		"WEBHOOK_BASE_URL=http://relay", "WEBHOOK_BATCH_SIZE=101", "WEBHOOK_BATCH_TIMEOUT=1m", "WEBHOOK_NUM_WORKERS=0",
 		"ZOHO_DATA_CENTER=mars", "ZOHO_EDITION=cheap", "ZOHO_CLIENT_SECRET=pike", "ZOHO_REFRESH_TOKEN=1000.carp", "ZOHO_API_URL=zoho", "ZOHO_ACCOUNTS_URL=ftp://x",
 		"ZOHO_FIELDS=Contacts", "SYNC_INCREMENTAL_EVERY=1s", "SYNC_FULL_AT=noon", "SYNC_TIMEZONE=Mars/Olympus", "MEMRELAY_KEY=pike",
@@ -216,7 +220,7 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	want := []string{
 		"DATABASE_URL", "HTTP_ADDR", "LOG_FORMAT", "LOG_LEVEL",
 		"MEM0_WEBHOOK_EVENTS", "MEM0_WEBHOOK_RETRY_COUNT", "MEM0_WEBHOOK_RETRY_DELAY", "MEM0_WEBHOOK_TIMEOUT", "MEM0_WEBHOOK_URL", "MEMRELAY_KEY",
-		"OUTBOUND_ALLOW_PRIVATE", "OUTBOUND_PORTS", "SHUTDOWN_TIMEOUT", "SYNC_FULL_AT", "SYNC_INCREMENTAL_EVERY", "SYNC_TIMEZONE",
+		"OUTBOUND_ALLOW_PRIVATE", "OUTBOUND_PAYLOAD_RETENTION", "OUTBOUND_PORTS", "SHUTDOWN_TIMEOUT", "SYNC_FULL_AT", "SYNC_INCREMENTAL_EVERY", "SYNC_TIMEZONE",
 		"WEBHOOK_BASE_URL", "WEBHOOK_BATCH_SIZE", "WEBHOOK_BATCH_TIMEOUT", "WEBHOOK_DEBOUNCE", "WEBHOOK_ENABLED", "WEBHOOK_GIVE_UP_AFTER", "WEBHOOK_MAX_QUEUE_SIZE", "WEBHOOK_MAX_RETRIES", "WEBHOOK_NUM_WORKERS", "WEBHOOK_RETRY_DELAY_BASE",
 		"ZOHO_ACCOUNTS_URL", "ZOHO_API_URL", "ZOHO_CLIENT_ID", "ZOHO_DATA_CENTER", "ZOHO_EDITION", "ZOHO_FIELDS", "ZOHO_REFRESH_TOKEN",
 	}
@@ -256,6 +260,8 @@ func TestOneMistakeIsOneLine(t *testing.T) {
 		{"a port that is none", "OUTBOUND_PORTS=443,https", `OUTBOUND_PORTS: "https": want a port, 1 to 65535`},
 		{"a port beyond the last", "OUTBOUND_PORTS=65536", `OUTBOUND_PORTS: "65536": want a port, 1 to 65535`},
 		{"a port before the first", "OUTBOUND_PORTS=0", `OUTBOUND_PORTS: "0": want a port, 1 to 65535`},
+		{"payloads that are gone at once", "OUTBOUND_PAYLOAD_RETENTION=3599", "OUTBOUND_PAYLOAD_RETENTION: want at least an hour, or off"},
+		{"payloads that were never there", "OUTBOUND_PAYLOAD_RETENTION=-1h", "OUTBOUND_PAYLOAD_RETENTION: want at least an hour, or off"},
 		{"a duration that is none", "WEBHOOK_DEBOUNCE=2 s", `WEBHOOK_DEBOUNCE: want seconds, or a duration like "2m"`},
 		{
 			"more fields than Zoho gives", "ZOHO_FIELDS=Contacts=+" + strings.Repeat("A,", 20),

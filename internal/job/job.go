@@ -10,13 +10,14 @@ import (
 
 // Queues, one per station, so that none waits behind another's work.
 const (
-	QueueProcess = "process"
-	QueueSync    = "sync"
-	QueueMirror  = "mirror"
-	QueueMemory  = "memory"
-	QueueRelay   = "relay"
-	QueueDeliver = "deliver"
-	QueueUpkeep  = "upkeep"
+	QueueProcess   = "process"
+	QueueSync      = "sync"
+	QueueMirror    = "mirror"
+	QueueMemory    = "memory"
+	QueueRelay     = "relay"
+	QueueDeliver   = "deliver"
+	QueueRedeliver = "redeliver"
+	QueueUpkeep    = "upkeep"
 )
 
 // unlimited is the number of attempts of jobs that must not end discarded: what
@@ -126,6 +127,20 @@ func (DeliverEndpoint) Kind() string { return "deliver_endpoint" }
 // InsertOpts makes the job one that is never discarded.
 func (DeliverEndpoint) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: QueueDeliver, MaxAttempts: unlimited}
+}
+
+// Redeliver goes on with a redelivery: what an endpoint missed, or all there was, is
+// made due again.
+type Redeliver struct {
+	RedeliveryID uuid.UUID `json:"redelivery_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (Redeliver) Kind() string { return "redeliver" }
+
+// InsertOpts makes the job one that is never discarded.
+func (Redeliver) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueRedeliver, MaxAttempts: unlimited}
 }
 
 // Reconcile goes on with a sync: what Zoho says, held against what we know.

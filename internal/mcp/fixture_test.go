@@ -39,8 +39,8 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pool.Exec(t.Context(), `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		VALUES ($1, 'all', 'https://example.com', $2, '30s', 3, '1s')`, uuid.New(), memory.Events()); err != nil {
+	if _, err := pool.Exec(t.Context(), `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		VALUES ($1, 'all', 'https://example.com', $2, '30s', '{1s,2s}')`, uuid.New(), memory.Events()); err != nil {
 		t.Fatal(err)
 	}
 	h := &house{

@@ -34,6 +34,7 @@ type operation struct {
 	link    *Link
 	unlink  bool
 	told    []Announcement
+	emits   *emitBatch // told at the end of the group, where its answer comes from
 	bytes   int
 }
 
@@ -76,7 +77,7 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, _ int, ops []operation) ([
 		return nil, err
 	}
 	for _, i := range open {
-		if c.answers[i].Err != nil {
+		if c.answers[i].Err != nil || c.ops[i].emits != nil {
 			continue
 		}
 		value, err := c.apply(&c.ops[i])
@@ -89,6 +90,9 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, _ int, ops []operation) ([
 		if drawnElsewhere(err) {
 			return nil, group.ErrConflict
 		}
+		return nil, err
+	}
+	if err := s.emit(ctx, tx, c, open); err != nil {
 		return nil, err
 	}
 	if err := c.settle(ctx, q); err != nil {

@@ -1,8 +1,10 @@
 package memory
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,12 +37,22 @@ func Events() []string {
 // What is told of the program itself, to endpoints that name it: "all" does not
 // mean these.
 const (
-	SyncCompleted = "sync.completed"
-	SyncFailed    = "sync.failed"
+	SyncCompleted     = "sync.completed"
+	SyncFailed        = "sync.failed"
+	EndpointFailing   = "endpoint.failing"
+	EndpointRecovered = "endpoint.recovered"
+	EndpointDisabled  = "endpoint.disabled"
+	EventDead         = "event.dead"
+	ChannelLost       = "channel.lost"
 )
 
 // OperationalEvents returns those of the program itself.
-func OperationalEvents() []string { return []string{SyncCompleted, SyncFailed} }
+func OperationalEvents() []string {
+	return []string{SyncCompleted, SyncFailed, EndpointFailing, EndpointRecovered, EndpointDisabled, EventDead, ChannelLost}
+}
+
+// IsOperational reports whether the event tells of the program itself.
+func IsOperational(event string) bool { return slices.Contains(OperationalEvents(), event) }
 
 // Snapshot is a memory inside a webhook.
 type Snapshot struct {
@@ -137,6 +149,35 @@ type SyncData struct {
 	Error   string    `json:"error,omitempty"`
 }
 
+// EndpointData is the data of endpoint.failing, endpoint.recovered and
+// endpoint.disabled.
+type EndpointData struct {
+	EndpointID   uuid.UUID  `json:"endpoint_id"`
+	Name         string     `json:"name"`
+	Reason       string     `json:"reason"`                  // what its last failure was, or why it was disabled
+	Failures     int64      `json:"failures"`                // since its last success
+	FailingSince *time.Time `json:"failing_since,omitempty"` // nil: it did not fail, it asked for no more
+}
+
+// EventDeadData is the data of event.dead: an event that is not tried any more.
+type EventDeadData struct {
+	EventID   int64  `json:"event_id"` // as memrelay events show takes it
+	Source    string `json:"source"`
+	Module    string `json:"module"`
+	Operation string `json:"operation"`
+	RecordID  string `json:"record_id"`
+	Failures  int64  `json:"failures"`
+	Error     string `json:"error"`
+}
+
+// ChannelLostData is the data of channel.lost: Zoho told of changes no more. Upkeep
+// makes the channel anew at once, and again and again while that fails.
+type ChannelLostData struct {
+	ChannelID string   `json:"channel_id"`
+	Modules   []string `json:"modules"`
+	Error     string   `json:"error"`
+}
+
 // Envelope is the payload of a webhook; its keys are sent in this order.
 type Envelope struct {
 	Event      string    `json:"event"`
@@ -149,12 +190,21 @@ type Envelope struct {
 }
 
 // Render makes the payload's bytes. They are made once and sent as they are, for
-// a signature covers bytes.
+// a signature covers bytes. Data that is a json.RawMessage keeps its own.
 func (e Envelope) Render() ([]byte, error) {
 	e.Timestamp = e.Timestamp.UTC()
+	raw, isRaw := e.Data.(json.RawMessage)
+	if isRaw {
+		e.Data = nil // encoding/json would write it anew
+	}
 	payload, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("render %s: %w", e.Event, err)
+	}
+	if isRaw {
+		// No string holds this: its quotes would be escaped.
+		const name = `"data":`
+		payload = bytes.Replace(payload, []byte(name+"null"), append([]byte(name), raw...), 1)
 	}
 	return payload, nil
 }

@@ -45,8 +45,8 @@ func newOffice(tb testing.TB) *office {
 		runner: NewRunner(pool, jobs, writer, time.Now, log), born: time.Now().Add(-24 * time.Hour),
 	}
 	tb.Cleanup(o.store.Wait)
-	o.exec(tb, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		VALUES ($1, 'all', 'https://example.com', $2, '30s', 3, '1s')`, uuid.New(), Events())
+	o.exec(tb, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		VALUES ($1, 'all', 'https://example.com', $2, '30s', '{1s,2s}')`, uuid.New(), Events())
 	return o
 }
 

@@ -35,8 +35,8 @@ type shop struct {
 func newShop(t testing.TB, backend string) *shop {
 	t.Helper()
 	pool := dbtest.New(t)
-	exec(t, pool, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		VALUES ($1, 'all', 'https://example.com', $2, '30s', 3, '1s')`, uuid.New(), memory.Events())
+	exec(t, pool, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		VALUES ($1, 'all', 'https://example.com', $2, '30s', '{1s,2s}')`, uuid.New(), memory.Events())
 	return shopOn(t, pool, backend)
 }
 

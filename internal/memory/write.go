@@ -9,20 +9,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
 )
-
-// Announcement is a webhook that tells of something.
-type Announcement struct {
-	Event     string // "": nobody is told
-	UserID    string
-	Data      any
-	RequestID string // of the request that was the cause; "": the webhook's own id
-}
 
 // Change is what happens to one memory: Before nil is an addition, After nil a
 // deletion.
@@ -73,18 +64,12 @@ type Work struct {
 	Announcements []Announcement
 }
 
-// Sender is what webhooks say of who sends them.
-type Sender struct {
-	Source     string // "memrelay" unless set
-	BotVersion string
-}
-
 // Writer writes what happens to the memory, with everything that must be true
 // together: rows, history, graph, webhooks and the job that relays them, and the
 // lanes of the copies elsewhere.
 type Writer struct {
 	jobs    lane.Inserter
-	sender  Sender
+	teller  *Teller
 	backend string // of the copies; "": there are none
 	now     func() time.Time
 	newID   func() uuid.UUID
@@ -96,7 +81,7 @@ func NewWriter(jobs lane.Inserter, sender Sender, backend string, now func() tim
 	if backend == "postgres" {
 		backend = ""
 	}
-	return &Writer{jobs: jobs, sender: sender, backend: backend, now: now, newID: func() uuid.UUID { return uuid.Must(uuid.NewV7()) }}
+	return &Writer{jobs: jobs, teller: NewTeller(jobs, sender, now), backend: backend, now: now, newID: newID}
 }
 
 // Write writes w in tx. The memories and lines of the graph that it changes are
@@ -195,9 +180,8 @@ func lasting(changes []Change) []Change {
 	return slices.DeleteFunc(joined, func(c Change) bool { return c.Before == nil && c.After == nil })
 }
 
-// tell stores the webhooks that somebody receives, in the order of the work, with
-// one job that relays whatever waits. It returns the ids of those that tell of a
-// change, by its position.
+// tell tells of the work, in its order. It returns the ids of the webhooks that tell
+// of a change, by its position.
 func (w *Writer) tell(ctx context.Context, tx pgx.Tx, work Work) (map[int]uuid.UUID, error) {
 	var all []Announcement
 	for _, c := range work.Changes {
@@ -206,55 +190,7 @@ func (w *Writer) tell(ctx context.Context, tx pgx.Tx, work Work) (map[int]uuid.U
 	for _, l := range work.Links {
 		all = append(all, l.Told)
 	}
-	all = append(all, work.Announcements...)
-	q := db.New(tx)
-	names, err := q.ListWantedEvents(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list wanted events: %w", err)
-	}
-	wanted := map[string]bool{}
-	for _, name := range names {
-		wanted[name] = true
-	}
-	told := map[int]uuid.UUID{}
-	var p db.InsertOutboxParams
-	now := w.now()
-	for i, a := range all {
-		if !wanted[a.Event] {
-			continue
-		}
-		id := w.newID()
-		payload, err := w.render(id, a, now)
-		if err != nil {
-			return nil, err
-		}
-		told[i] = id
-		p.Ids = append(p.Ids, id)
-		p.Events = append(p.Events, a.Event)
-		p.UserIds = append(p.UserIds, a.UserID)
-		p.Payloads = append(p.Payloads, payload)
-	}
-	if len(p.Ids) == 0 {
-		return told, nil
-	}
-	if err := q.InsertOutbox(ctx, p); err != nil {
-		return nil, fmt.Errorf("insert outbox: %w", err)
-	}
-	if _, err := w.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{{Args: job.Relay{}}}); err != nil {
-		return nil, fmt.Errorf("insert relay job: %w", err)
-	}
-	return told, nil
-}
-
-func (w *Writer) render(id uuid.UUID, a Announcement, now time.Time) ([]byte, error) {
-	requestID := a.RequestID
-	if requestID == "" {
-		requestID = id.String()
-	}
-	return Envelope{
-		Event: a.Event, UserID: a.UserID, Data: a.Data, Timestamp: now,
-		Source: w.sender.Source, BotVersion: w.sender.BotVersion, RequestID: requestID,
-	}.Render()
+	return w.teller.Tell(ctx, tx, append(all, work.Announcements...))
 }
 
 func writeHistory(ctx context.Context, q *db.Queries, changes []Change, told map[int]uuid.UUID) error {

@@ -38,12 +38,12 @@ func TestSetEnvMakesTheEndpointWhatTheSettingsSay(t *testing.T) {
 	s.setEnv(t, Endpoint{}) // none yet, and none wanted
 	first := s.setEnv(t, settings("https://one.invalid/"))
 	e := settings("https://two.invalid/")
-	e.Events, e.Timeout, e.MaxAttempts, e.RetryDelay = []string{deleted}, time.Second, 7, time.Minute
+	e.Events, e.Timeout, e.MaxAttempts, e.RetryDelay = []string{deleted}, time.Second, 3, time.Minute
 	if second := s.setEnv(t, e); second != first {
 		t.Errorf("changed settings made another endpoint")
 	}
-	got := one[string](t, s, `SELECT format('%s %s %s %s %s %s %s', name, url, events, timeout, max_attempts, retry_delay, status) FROM endpoints`)
-	if want := "env https://two.invalid/ {memory_deleted} 00:00:01 7 00:01:00 active"; got != want {
+	got := one[string](t, s, `SELECT format('%s %s %s %s %s %s', name, url, events, timeout, retry_schedule, status) FROM endpoints`)
+	if want := "env https://two.invalid/ {memory_deleted} 00:00:01 {00:01:00,00:02:00} active"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	s.wantLane(t, first, "0 of 0 done, due never, job none")
@@ -111,7 +111,7 @@ func TestCancelWorksInSlices(t *testing.T) {
 	t.Parallel()
 	s := newStation(t)
 	id := s.setEnv(t, settings(nowhere))
-	const webhooks = 2*cancelRows + 10
+	const webhooks = 2*sliceRows + 10
 	s.told(t, added, webhooks)
 	s.relay(t)
 	s.setEnv(t, Endpoint{})
@@ -260,7 +260,7 @@ func TestRetryOpensADeadDeliveryWithAllItsAttempts(t *testing.T) {
 	if err := s.retry(t, delivery); err != nil {
 		t.Fatal(err)
 	}
-	s.wantOutcomes(t, id, "retrying after 1 attempts, 0 failed: answered 400 Bad Request")
+	s.wantOutcomes(t, id, "pending after 1 attempts, 0 failed: answered 400 Bad Request")
 	s.wantLane(t, id, "1 of 2 done, due now, job available")
 	for range 3 {
 		s.hasten(t)
@@ -320,5 +320,5 @@ func TestRetryLocksTheEndpointFirst(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	s.wantOutcomes(t, id, "retrying after 0 attempts, 0 failed")
+	s.wantOutcomes(t, id, "pending after 0 attempts, 0 failed")
 }

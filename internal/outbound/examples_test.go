@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/memrelay/memrelay/internal/dbtest"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/outbound"
 )
@@ -49,10 +50,12 @@ func send(t *testing.T, secret string, at time.Time, source string) webhook {
 		arrived <- webhook{r.Header, body}
 	}))
 	defer receiver.Close()
-	through := outbound.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil).Transport()
-	defer (&http.Client{Transport: through}).CloseIdleConnections()
-	test := outbound.NewTester(through, "1.2.3", outbound.Endpoint{URL: receiver.URL, Timeout: 30 * time.Second}, outbound.Credentials{Secret: secret},
-		memory.Sender{Source: source, BotVersion: "1.0.0"}, func() time.Time { return at }).Send(t.Context())
+	guard := outbound.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil)
+	now := func() time.Time { return at }
+	targets := outbound.NewTargets(guard.TransportWith, nil, endpoint.EnvCredentials("", secret), now)
+	defer targets.CloseIdleConnections()
+	test := outbound.NewTester(targets, "1.2.3", outbound.Endpoint{URL: receiver.URL, Timeout: 30 * time.Second}, nil,
+		memory.Sender{Source: source, BotVersion: "1.0.0"}, now).Send(t.Context())
 	if !test.Outcome.Delivered {
 		t.Fatalf("not delivered: %s", test.Outcome.Error)
 	}

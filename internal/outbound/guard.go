@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -205,8 +206,14 @@ func portOf(u *url.URL) (uint16, error) {
 // A client that follows redirects on top of it has every hop checked. A refusal is [ErrRefused] only if no address of the
 // name was allowed; if one was and did not answer, that is a connection error which may pass. So is that a receiver of
 // HTTP/2 turned a request away on every one of four new connections.
-func (g *Guard) Transport() http.RoundTripper {
-	return &guardedTransport{guard: g, https: g.transport("https"), http: g.transport("http")}
+func (g *Guard) Transport() http.RoundTripper { return g.TransportWith(nil) }
+
+// TransportWith is [Guard.Transport] with TLS settings of one's own, such as a certificate for the receiver to know us by;
+// nil is none. What is dialled is decided as ever, and HTTP/2 is spoken.
+func (g *Guard) TransportWith(settings *tls.Config) http.RoundTripper {
+	t := &guardedTransport{guard: g, https: g.transport("https"), http: g.transport("http")}
+	t.https.TLSClientConfig = settings.Clone()
+	return t
 }
 
 // guardedTransport holds one transport per scheme, because the decision needs the scheme and a dialer is not told it. A

@@ -3,6 +3,7 @@ package outbound
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -408,6 +409,39 @@ func TestDialWithoutAnAddressIsRefused(t *testing.T) {
 	tr := guardFor("0.0.0.0/0", "::/0").Transport().(*guardedTransport)
 	if _, err := tr.http.DialContext(t.Context(), "tcp", ":"+closedPort(t)); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+// A custom TLS transport is where guards get lost: it must be the same in all but its TLS settings.
+func TestTransportWithTLSSettingsIsGuardedAlike(t *testing.T) {
+	t.Parallel()
+	srv := serveOn(t, "127.0.0.1")
+	settings := &tls.Config{ServerName: "example.com", MinVersion: tls.VersionTLS13}
+	g := guardFor("127.0.0.9/32")
+	g.resolver = fakeResolver("127.0.0.1")
+	rt := g.TransportWith(settings).(*guardedTransport)
+	for _, url := range []string{
+		"https://127.0.0.1:" + srv.port, "https://one.test:" + srv.port, "http://one.test:" + srv.port, "https://u:p@127.0.0.9/", "https://169.254.169.254/",
+	} {
+		if o := posterThrough(t, rt).post(t.Context(), requestTo(url)); o.ErrorClass != ClassRefused {
+			t.Errorf("%s: got %+v, want a refusal", url, o)
+		}
+	}
+	if n := srv.hits.Load(); n != 0 {
+		t.Errorf("a refused address was reached %d times", n)
+	}
+	plain := g.TransportWith(nil).(*guardedTransport)
+	if plain.https.TLSClientConfig != nil || rt.https.TLSClientConfig.ServerName != "example.com" {
+		t.Errorf("the settings are %v and %v", plain.https.TLSClientConfig, rt.https.TLSClientConfig)
+	}
+	settings.InsecureSkipVerify = true // whoever changes them later changes his own
+	if rt.https.TLSClientConfig.InsecureSkipVerify {
+		t.Error("the transport shares its settings")
+	}
+	for name, tr := range map[string]*http.Transport{"https": rt.https, "http": rt.http} {
+		if tr.Proxy != nil || !tr.ForceAttemptHTTP2 || !tr.DisableCompression || tr.MaxResponseHeaderBytes == 0 || tr.DialTLSContext != nil {
+			t.Errorf("%s: the transport differs from the one without settings", name)
+		}
 	}
 }
 

@@ -3,8 +3,6 @@ package outbound
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,11 +13,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/memrelay/memrelay/internal/endpoint"
 )
 
 // The classes of what can go wrong with an attempt, all there are; a CHECK in the database lists them too.
@@ -30,6 +27,7 @@ const (
 	ClassTLS     = "tls"     // no encryption, or a certificate we do not trust
 	ClassTimeout = "timeout" // no answer in time
 	ClassReset   = "reset"   // the connection was lost before there was an answer
+	ClassAuth    = "auth"    // no access token to send
 	ClassHTTP    = "http"    // an answer that is not 2xx
 	ClassRequest = "request" // the request could not be built
 	ClassOther   = "other"
@@ -51,12 +49,14 @@ type request struct {
 	URL         string
 	ID          string        // webhook-id: the same for every attempt
 	Body        []byte        // JSON, sent as it is
-	Timeout     time.Duration // for all of it: dialling, sending, reading the answer; positive
-	Credentials Credentials
+	Timeout     time.Duration // for all of it: fetching a token, dialling, sending, reading the answer; positive
+	Credentials endpoint.Credentials
+	Through     http.RoundTripper // usually [Guard.TransportWith]
+	Tokens      *tokens           // whose one is sent as Authorization; nil: none is
 }
 
 // outcome is what became of one attempt. Texts are valid UTF-8 without control characters that a terminal or Postgres
-// would mind, and hold neither token nor secret.
+// would mind, and hold nothing of the request's credentials.
 type outcome struct {
 	StartedAt  time.Time
 	StatusCode int    // 0 without an answer
@@ -73,17 +73,16 @@ type outcome struct {
 	Verdict       verdict
 }
 
-// poster sends requests. It holds the round tripper itself and no http.Client: nothing in it could follow a redirect, and
+// poster sends requests. It uses the round tripper itself and no http.Client: nothing in it could follow a redirect, and
 // a client turns a redirect whose Location it cannot read into an error without a status.
 type poster struct {
-	rt        http.RoundTripper
 	userAgent string
 	now       func() time.Time
 }
 
-// newPoster returns a poster that sends through rt, usually [Guard.Transport], and calls itself memrelay/<version>.
-func newPoster(rt http.RoundTripper, version string, now func() time.Time) *poster {
-	return &poster{rt: rt, userAgent: "memrelay/" + version, now: now}
+// newPoster returns a poster that calls itself memrelay/<version>.
+func newPoster(version string, now func() time.Time) *poster {
+	return &poster{userAgent: "memrelay/" + version, now: now}
 }
 
 // post makes one attempt. Whatever goes wrong is in the outcome. The status line is the answer: a 2xx whose body breaks
@@ -99,9 +98,14 @@ func (p *poster) post(ctx context.Context, r request) outcome {
 	watch := &stopwatch{now: p.now, startedAt: o.StartedAt}
 	hide := secretsOf(r)
 
-	ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(ctx, watch.trace()), r.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	resp, err := p.send(ctx, r, o.StartedAt) //nolint:bodyclose // readBody closes it
+	token, err := r.token(ctx)
+	var resp *http.Response
+	if err == nil {
+		hide = longestFirst(append(hide, spelled(token.text)...))
+		resp, err = p.send(httptrace.WithClientTrace(ctx, watch.trace()), r, token, o.StartedAt) //nolint:bodyclose // readBody closes it
+	}
 	if err != nil {
 		o.Verdict = judge(0, err)
 		o.ErrorClass = classify(err, watch)
@@ -110,6 +114,12 @@ func (p *poster) post(ctx context.Context, r request) outcome {
 		body := readBody(resp, cancel)
 		o.StatusCode = resp.StatusCode
 		o.Verdict = judge(resp.StatusCode, nil)
+		if r.Tokens != nil && resp.StatusCode == http.StatusUnauthorized {
+			r.Tokens.drop(token)
+			if !token.fresh { // the next may do: it was withdrawn before its time
+				o.Verdict = verdictRetry
+			}
+		}
 		o.ResponseHead = responseHead(resp, body, hide)
 		if o.Verdict == verdictRetry {
 			o.RetryAfter, o.HasRetryAfter = retryAfter(resp.Header, p.now())
@@ -124,7 +134,15 @@ func (p *poster) post(ctx context.Context, r request) outcome {
 	return o
 }
 
-func (p *poster) send(ctx context.Context, r request, at time.Time) (*http.Response, error) {
+// token returns the access token that the request is to be sent with, an empty one where none is needed.
+func (r request) token(ctx context.Context) (accessToken, error) {
+	if r.Tokens == nil {
+		return accessToken{}, nil
+	}
+	return r.Tokens.get(ctx)
+}
+
+func (p *poster) send(ctx context.Context, r request, token accessToken, at time.Time) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(r.Body))
 	if err != nil {
 		var parse *url.Error
@@ -141,23 +159,33 @@ func (p *poster) send(ctx context.Context, r request, at time.Time) (*http.Respo
 	// An empty list is not sent, it tells the transport that a repeat does no harm. Without it a POST fails whenever the
 	// receiver closes a kept connection in the moment we use it.
 	req.Header["Idempotency-Key"] = []string{}
-	sign(req.Header, r.Credentials, r.ID, at, r.Body)
+	if err := sign(req.Header, r.Credentials, r.ID, at, r.Body); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRequest, err)
+	}
+	if token.text != "" {
+		req.Header.Set("Authorization", "Bearer "+token.text)
+	}
 	if err := checkHeader(req.Header); err != nil {
 		return nil, err
 	}
-	return p.rt.RoundTrip(req)
+	return r.Through.RoundTrip(req)
 }
 
 // checkHeader finds what the transport would refuse to send, so that a token with a line break in it is final.
 func checkHeader(h http.Header) error {
 	for name, values := range h {
 		for _, v := range values {
-			if strings.ContainsFunc(v, func(r rune) bool { return r != '\t' && (r < ' ' || r == 0x7f) }) {
+			if !sendable(v) {
 				return fmt.Errorf("%w: header %s holds a control character", errRequest, name)
 			}
 		}
 	}
 	return nil
+}
+
+// sendable reports whether a header may have that value.
+func sendable(value string) bool {
+	return !strings.ContainsFunc(value, func(r rune) bool { return r != '\t' && (r < ' ' || r == 0x7f) })
 }
 
 // readBody reads an answer to its end, which keeps the connection for the next request, or gives the connection up.
@@ -183,6 +211,8 @@ func classify(err error, watch *stopwatch) string {
 		op      *net.OpError
 	)
 	switch {
+	case errors.Is(err, errAuth):
+		return ClassAuth
 	case errors.Is(err, ErrRefused):
 		return ClassRefused
 	case errors.Is(err, errRequest):
@@ -228,136 +258,4 @@ func responseHead(resp *http.Response, body []byte, hide []string) string {
 		return head
 	}
 	return head + "\n" + clip(printable(redact(string(body), maxHeadBody+1, hide)), maxHeadBody)
-}
-
-// secretHeader reports whether a header of that name is likely to hold a credential of the receiver's.
-func secretHeader(name string) bool {
-	name = strings.ToLower(name)
-	for _, part := range []string{"cookie", "auth", "token", "secret", "password", "session", "key"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
-}
-
-// secretsOf returns what must not be written down of a request, the longest first, as it is and as a receiver that echoes
-// it would spell it in JSON, in PHP's JSON and in a URL.
-func secretsOf(r request) []string {
-	plain := []string{r.Credentials.Token, r.Credentials.Secret, strings.TrimPrefix(r.Credentials.Secret, "whsec_")}
-	if _, query, _ := strings.Cut(r.URL, "?"); len(query) >= 8 { // shorter ones hide no secret but would riddle the text
-		plain = append(plain, query)
-	}
-	var all []string
-	for _, s := range plain {
-		if s != "" {
-			quoted, _ := json.Marshal(s)
-			all = append(all, s, url.QueryEscape(s), strings.ReplaceAll(s, "/", `\/`), string(quoted[1:len(quoted)-1]))
-		}
-	}
-	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
-	return all
-}
-
-// redact returns the first limit bytes of s with each of hide replaced. One that begins before the limit is replaced as a
-// whole: cutting first would leave its beginning.
-func redact(s string, limit int, hide []string) string {
-	var b strings.Builder
-	for i := 0; i < min(limit, len(s)); {
-		found := slices.IndexFunc(hide, func(h string) bool { return strings.HasPrefix(s[i:], h) })
-		if found < 0 {
-			b.WriteByte(s[i])
-			i++
-			continue
-		}
-		b.WriteString(redacted)
-		i += len(hide[found])
-	}
-	return b.String()
-}
-
-// printable makes s fit for a text column and a terminal: what is not UTF-8 and control characters are replaced, not
-// dropped, which could join two halves of a secret.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && !strings.ContainsRune("\n\r\t", r) {
-			return utf8.RuneError
-		}
-		return r
-	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
-}
-
-// clip cuts s to at most n bytes, between two characters, and marks the cut.
-func clip(s string, n int) string {
-	const mark = "…"
-	if len(s) <= n {
-		return s
-	}
-	end := n - len(mark)
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + mark
-}
-
-// stopwatch takes the times of one attempt. Its hooks are called from the goroutines that dial, several at once and also
-// after the attempt is over, when a connection comes too late.
-type stopwatch struct {
-	now       func() time.Time
-	startedAt time.Time
-
-	mu                                      sync.Mutex
-	dnsAt, connectAt, tlsAt                 time.Time
-	dns, connect, shake, firstByte          time.Duration
-	connected, shakeFailed, ready, answered bool
-}
-
-func (w *stopwatch) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) { w.note(func(now time.Time) { w.dnsAt = now }) },
-		DNSDone:  func(httptrace.DNSDoneInfo) { w.note(func(now time.Time) { w.dns = now.Sub(w.dnsAt) }) },
-		ConnectStart: func(string, string) {
-			w.note(func(now time.Time) {
-				if w.connectAt.IsZero() {
-					w.connectAt = now
-				}
-			})
-		},
-		ConnectDone: func(_, _ string, err error) {
-			w.note(func(now time.Time) {
-				if !w.connected { // from the first address tried to the one that answered
-					w.connect = now.Sub(w.connectAt)
-					w.connected = err == nil
-				}
-			})
-		},
-		TLSHandshakeStart: func() { w.note(func(now time.Time) { w.tlsAt = now }) },
-		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-			w.note(func(now time.Time) { w.shake, w.shakeFailed = now.Sub(w.tlsAt), err != nil })
-		},
-		GotConn:              func(httptrace.GotConnInfo) { w.note(func(time.Time) { w.ready = true }) },
-		GotFirstResponseByte: func() { w.note(func(now time.Time) { w.firstByte, w.answered = now.Sub(w.startedAt), true }) },
-	}
-}
-
-func (w *stopwatch) note(f func(now time.Time)) {
-	now := w.now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f(now)
-}
-
-// failedAt says how far an attempt came that brought no answer: to a handshake that failed, or to a connection that was
-// ready for the request and did not bring the first byte of an answer. Some errors of a lost connection can be told by
-// that only: those of HTTP/2 have no exported type.
-func (w *stopwatch) failedAt() (handshake, unanswered bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.shakeFailed, w.ready && !w.answered
-}
-
-func (w *stopwatch) read(o *outcome) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	o.DNS, o.Connect, o.TLS, o.FirstByte = w.dns, w.connect, w.shake, w.firstByte
 }

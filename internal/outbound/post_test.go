@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/memrelay/memrelay/internal/endpoint"
 )
 
 const (
@@ -32,15 +36,28 @@ const (
 )
 
 // loopbackPoster returns a poster whose guard opens loopback.
-func loopbackPoster(t *testing.T) *poster {
+func loopbackPoster(t *testing.T) *posterTo {
 	t.Helper()
 	return posterThrough(t, NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil).Transport())
 }
 
-func posterThrough(t *testing.T, rt http.RoundTripper) *poster {
+// posterTo sends through rt what has nothing else to go through.
+type posterTo struct {
+	*poster
+	rt http.RoundTripper
+}
+
+func posterThrough(t *testing.T, rt http.RoundTripper) *posterTo {
 	t.Helper()
 	t.Cleanup((&http.Client{Transport: rt}).CloseIdleConnections)
-	return newPoster(rt, "1.2.3", time.Now)
+	return &posterTo{newPoster("1.2.3", time.Now), rt}
+}
+
+func (p *posterTo) post(ctx context.Context, r request) outcome {
+	if r.Through == nil {
+		r.Through = p.rt
+	}
+	return p.poster.post(ctx, r)
 }
 
 func requestTo(url string) request {
@@ -49,7 +66,7 @@ func requestTo(url string) request {
 		ID:          "msg_1",
 		Body:        []byte(`{"event":"memory_added"}`),
 		Timeout:     10 * time.Second,
-		Credentials: Credentials{Token: testToken, Secret: testSecret},
+		Credentials: endpoint.EnvCredentials(testToken, testSecret),
 	}
 }
 
@@ -126,7 +143,7 @@ func TestPostSendsWhatTheReceiverNeeds(t *testing.T) {
 		"Content-Length": {fmt.Sprint(len(r.Body))},
 		"User-Agent":     {"memrelay/1.2.3"},
 	}}
-	sign(want.Header, r.Credentials, "msg_1", at, r.Body)
+	mustSign(t, want.Header, r.Credentials, "msg_1", at, r.Body)
 	if diff := cmp.Diff(want, <-got); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
 	}
@@ -555,10 +572,10 @@ func (b *countingBody) Read(p []byte) (int, error) {
 func TestPostGivesUpTheRestOfAnAnswerBeforeClosingIt(t *testing.T) {
 	t.Parallel()
 	body := &closedAfter{Reader: strings.NewReader("x")}
-	p := newPoster(roundTrip(func(req *http.Request) (*http.Response, error) {
+	p := posterThrough(t, roundTrip(func(req *http.Request) (*http.Response, error) {
 		body.ctx = req.Context()
 		return &http.Response{StatusCode: 200, Body: body}, nil
-	}), "1", time.Now)
+	}))
 	p.post(t.Context(), requestTo("http://127.0.0.1/"))
 	if !errors.Is(body.err, context.Canceled) {
 		t.Errorf("closed with a context that says %v, want canceled", body.err)
@@ -673,7 +690,7 @@ func TestPostRefusesAHeaderThatCannotBeSent(t *testing.T) {
 	srv := serveOn(t, "127.0.0.1")
 	for _, token := range []string{"line\nbreak", "carriage\rreturn", "nul\x00", "del\x7f"} {
 		r := requestTo("http://127.0.0.1:" + srv.port)
-		r.Credentials.Token = token
+		r.Credentials.Auth.Token = token
 		o := loopbackPoster(t).post(t.Context(), r)
 		if o.ErrorClass != ClassRequest || o.Verdict != verdictFinal || !strings.Contains(o.Error, "Authorization") || strings.Contains(o.Error, token) {
 			t.Errorf("token %q: got %+v", token, o)
@@ -695,9 +712,9 @@ func TestErrorTextHoldsNoURL(t *testing.T) {
 func TestErrorTextIsBoundedAndHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	const query = "key=hunter2secret&x=1"
-	p := newPoster(roundTrip(func(*http.Request) (*http.Response, error) {
+	p := posterThrough(t, roundTrip(func(*http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%s \x00\x1b[31m \xff %s %s ?%s %s", testToken, testSecret, strings.TrimPrefix(testSecret, "whsec_"), query, strings.Repeat("é", 1000))
-	}), "1", time.Now)
+	}))
 	o := p.post(t.Context(), requestTo("http://127.0.0.1/?"+query))
 	want := "[redacted] \uFFFD\uFFFD[31m \uFFFD [redacted] [redacted] ?[redacted] é"
 	if !strings.HasPrefix(o.Error, want) || !strings.HasSuffix(o.Error, "é…") || len(o.Error) > 500 || len(o.Error) < 498 {
@@ -796,7 +813,7 @@ func TestResponseHead(t *testing.T) {
 func TestSecretIsFoundAsJSONSpellsIt(t *testing.T) {
 	t.Parallel()
 	r := requestTo("https://example.com/")
-	r.Credentials.Token = `to"k&en`
+	r.Credentials.Auth.Token = `to"k&en`
 	if got := redact(`{"a":"to\"k\u0026en"}`, 100, secretsOf(r)); got != `{"a":"[redacted]"}` {
 		t.Errorf("got %q", got)
 	}
@@ -805,7 +822,7 @@ func TestSecretIsFoundAsJSONSpellsIt(t *testing.T) {
 func TestLongerSecretIsReplacedAsAWhole(t *testing.T) {
 	t.Parallel()
 	r := requestTo("https://example.com/")
-	r.Credentials = Credentials{Token: "abc", Secret: "abcdef"}
+	r.Credentials = endpoint.EnvCredentials("abc", "abcdef")
 	if got := redact("abc abcdef", 10, secretsOf(r)); got != "[redacted] [redacted]" {
 		t.Errorf("got %q", got)
 	}
@@ -866,5 +883,97 @@ func TestStopwatchMeasuresToTheFirstConnection(t *testing.T) {
 	want := outcome{DNS: time.Second, Connect: 3 * time.Second, TLS: time.Second, FirstByte: 10 * time.Second}
 	if diff := cmp.Diff(want, o); diff != "" {
 		t.Errorf("times (-want +got):\n%s", diff)
+	}
+}
+
+// everySecret are credentials of every kind at once, and what of them must not be written down.
+func everySecret(t *testing.T) (c endpoint.Credentials, secrets []string) {
+	t.Helper()
+	_, certificatePEM, keyPEM := certificate(t, "memrelay", nil)
+	const (
+		private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+		another = "a secret as it is written"
+	)
+	c = endpoint.Credentials{
+		Keys: []endpoint.Key{
+			{ID: "one", Kind: endpoint.KeyHMAC, Secret: testSecret}, {ID: "two", Kind: endpoint.KeyEd25519, Secret: private},
+			{ID: "three", Kind: endpoint.KeyHMAC, Secret: another, ExpiresAt: new(time.Time)}, // it may be in somebody's hands still
+		},
+		Auth: endpoint.Auth{
+			Kind: endpoint.AuthBasic, Username: "us3rname", Password: "p4ssword/+", Token: testToken, Certificate: certificatePEM, PrivateKey: keyPEM,
+			OAuth2: endpoint.OAuth2{ClientID: clientID, ClientSecret: clientSecret},
+		},
+		Headers: map[string]string{"X-Api-Key": "h3ader-value", "X-Short": "1234567", "Content-Type": "text/plain"},
+	}
+	secrets = []string{
+		testSecret, strings.TrimPrefix(testSecret, "whsec_"), private, strings.TrimPrefix(private, "whsk_"), another,
+		"p4ssword/+", basic("us3rname", "p4ssword/+"), testToken, clientSecret,
+		basic(url.QueryEscape(clientID), url.QueryEscape(clientSecret)), "h3ader-value", "key=hunter2secret",
+	}
+	return c, append(secrets, keyLines(keyPEM)...)
+}
+
+func TestNoSecretIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	c, secrets := everySecret(t)
+	if len(secrets) < 14 {
+		t.Fatalf("%d secrets: the PEM has no lines", len(secrets))
+	}
+	var said strings.Builder
+	for _, secret := range append(secrets, "fetched-t0ken", c.Auth.PrivateKey) {
+		quoted, err := json.Marshal(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&said, "%s %s %s %s\n", secret, quoted, url.QueryEscape(secret), strings.ReplaceAll(secret, "/", `\/`))
+	}
+	r := requestTo("https://example.com/?key=hunter2secret")
+	r.Credentials = c
+	for line := range strings.Lines(said.String()) { // one by one: only the beginning of an answer is kept
+		// The token is one that only the token server knows, and that we learn on the way.
+		r.Tokens = newTokens(endpoint.OAuth2{TokenURL: "https://example.com/"}, roundTrip(func(*http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			giveToken(w, "fetched-t0ken", 3600)
+			return w.Result(), nil
+		}), time.Minute)
+		echoing := posterThrough(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			w.Header().Set("X-Echo", strings.TrimSpace(line))
+			w.Header().Set("X-Echo-Sent", req.Header.Get("Authorization")+" "+req.Header.Get("X-Api-Key"))
+			_, _ = io.WriteString(w, line)
+			return w.Result(), nil
+		})).post(t.Context(), r)
+		failing := posterThrough(t, roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New(line) })).post(t.Context(), r)
+		if echoing.Verdict != verdictDelivered || failing.ErrorClass != ClassOther {
+			t.Fatalf("got %+v and %+v", echoing, failing)
+		}
+		for _, secret := range append(secrets, "fetched-t0ken") {
+			for _, as := range spelled(secret) {
+				if strings.Contains(echoing.ResponseHead, as) || strings.Contains(failing.Error, as) {
+					t.Errorf("%q is in the head %q or the error %q", as, echoing.ResponseHead, failing.Error)
+				}
+			}
+		}
+	}
+}
+
+func TestWhatIsNoSecretStays(t *testing.T) {
+	t.Parallel()
+	c, _ := everySecret(t)
+	r := requestTo("https://example.com/?k=1")
+	r.Credentials = c
+	const text = "text/plain 1234567 us3rname k=1 client:1 PRIVATE KEY"
+	if got := redact(text, len(text), secretsOf(r)); got != text {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPostRefusesAKeyThatCannotSign(t *testing.T) {
+	t.Parallel()
+	r := requestTo("http://127.0.0.1:1/")
+	r.Credentials.Keys = []endpoint.Key{{ID: "k1", Kind: endpoint.KeyEd25519, Secret: "whsk_n0key"}}
+	o := loopbackPoster(t).post(t.Context(), r)
+	if o.ErrorClass != ClassRequest || o.Verdict != verdictFinal || !strings.Contains(o.Error, "k1") || strings.Contains(o.Error, "n0key") {
+		t.Errorf("got %+v", o)
 	}
 }

@@ -16,7 +16,9 @@ import (
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/group"
+	"github.com/memrelay/memrelay/internal/memory"
 )
 
 func answered(code int) outcome {
@@ -91,7 +93,7 @@ func TestOutcomeSettlesADelivery(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c.attempt.maxAttempts, c.attempt.retryDelay = 5, time.Second
+			c.attempt.schedule = endpoint.Doubling(time.Second, 5)
 			got := c.before
 			counted := got.apply(c.attempt, always(0.5))
 			if diff := cmp.Diff(c.after, got, cmp.AllowUnexported(deliveryState{})); diff != "" {
@@ -117,7 +119,7 @@ func (s *station) leased(t *testing.T, endpointID uuid.UUID, n, number int) []in
 
 // attemptOf is an attempt as the lane hands it over.
 func attemptOf(endpointID uuid.UUID, deliveryID int64, number int, o outcome) attempt {
-	return attempt{deliveryID: deliveryID, number: int32(number), endpointID: endpointID, outcome: o, maxAttempts: 3, retryDelay: time.Hour}
+	return attempt{deliveryID: deliveryID, number: int32(number), endpointID: endpointID, outcome: o, schedule: endpoint.Doubling(time.Hour, 3)}
 }
 
 func (s *station) record(t *testing.T, a attempt) {
@@ -172,10 +174,10 @@ func TestPoisonedOutcomeStaysAlone(t *testing.T) {
 
 	// The first group waits, so that the others gather behind it.
 	gate := make(chan struct{})
-	r := &recorder{counts: s.counts(t), random: always(0.5)}
+	r := s.recorder(t)
 	var mu sync.Mutex
 	var sizes []int
-	outcomes := group.New(s.pool, func(ctx context.Context, tx pgx.Tx, slot int, units []attempt) ([]group.Answer[struct{}], error) {
+	outcomes := group.New(s.pool, func(ctx context.Context, tx pgx.Tx, slot int, units []attempt) ([]group.Answer[bool], error) {
 		<-gate
 		mu.Lock()
 		sizes = append(sizes, len(units))
@@ -215,8 +217,11 @@ func TestPoisonedOutcomeStaysAlone(t *testing.T) {
 	t.Logf("sizes of the groups: %v", sizes)
 }
 
-func (s *station) counts(t *testing.T) *counter.Set {
-	return counter.New(s.pool, uuid.New(), "test", 1, testLog(t))
+func (s *station) recorder(t *testing.T) *recorder {
+	return &recorder{
+		jobs: s.jobs, teller: memory.NewTeller(s.jobs, memory.Sender{}, time.Now), counts: counter.New(s.pool, uuid.New(), "test", 1, testLog(t)),
+		policy: testPolicy(), random: always(0.5),
+	}
 }
 
 // Two endpoints that answer 410 in one group are locked in the order of their ids.
@@ -235,7 +240,7 @@ func TestGroupDisablesEachEndpointThatIsGone(t *testing.T) {
 			units = append(units, attemptOf(endpoint, delivery, 1, answered(410)))
 		}
 	}
-	r := &recorder{counts: s.counts(t), random: always(0.5)}
+	r := s.recorder(t)
 	err := pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
 		_, err := r.record(t.Context(), tx, 0, units)
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +12,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
 )
@@ -86,21 +86,29 @@ func (r *Relayer) relay(ctx context.Context, jobID int64) (int, error) {
 // that can be sent to. The deliveries of one that is paused or disabled are held.
 func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutboxToRelayRow) error {
 	q := db.New(tx)
-	endpoints, err := q.LockEndpoints(ctx)
+	rows, err := q.LockEndpoints(ctx)
 	if err != nil {
 		return fmt.Errorf("lock endpoints: %w", err)
 	}
-	var deliveries db.InsertDeliveriesParams
 	ids := make([]uuid.UUID, len(webhooks))
-	wanting := map[uuid.UUID]bool{}
 	for i, w := range webhooks {
 		ids[i] = w.ID
-		for _, p := range endpoints {
-			if slices.Contains(p.Events, w.Event) {
-				deliveries.OutboxIds = append(deliveries.OutboxIds, w.ID)
-				deliveries.EndpointIds = append(deliveries.EndpointIds, p.ID)
-				wanting[p.ID] = true
+	}
+	audiences, payloads, err := r.audiences(ctx, q, rows, ids)
+	if err != nil {
+		return err
+	}
+	var deliveries db.InsertDeliveriesParams
+	wanting := map[uuid.UUID]bool{}
+	for _, w := range webhooks {
+		for i, p := range rows {
+			if !audiences[i].Wants(w.Event, w.UserID, func() []byte { return payloads[w.ID] }) {
+				continue
 			}
+			deliveries.OutboxIds = append(deliveries.OutboxIds, w.ID)
+			deliveries.EndpointIds = append(deliveries.EndpointIds, p.ID)
+			deliveries.OrderKeys = append(deliveries.OrderKeys, orderKey(p.Ordered, p.BatchSize, w.UserID))
+			wanting[p.ID] = true
 		}
 	}
 	if len(deliveries.OutboxIds) > 0 {
@@ -111,13 +119,72 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 	if err := q.MarkOutboxRelayed(ctx, ids); err != nil {
 		return fmt.Errorf("mark outbox relayed: %w", err)
 	}
-	var lanes []sleeper
-	var now time.Time
-	for _, p := range endpoints {
-		if wanting[p.ID] && p.Status == "active" {
-			lanes = append(lanes, sleeper{id: p.ID, wanted: p.Wanted, jobID: p.JobID})
-			now = p.Now
+	return r.wake(ctx, tx, rows, wanting)
+}
+
+// audiences are what the endpoints want to be told of, and the payloads of the
+// webhooks if one of them looks into those.
+func (r *Relayer) audiences(ctx context.Context, q *db.Queries, rows []db.LockEndpointsRow, ids []uuid.UUID) ([]endpoint.Audience, map[uuid.UUID][]byte, error) {
+	all := make([]endpoint.Audience, len(rows))
+	payloads := map[uuid.UUID][]byte{}
+	filtered := false
+	for i, p := range rows {
+		var err error
+		if all[i], err = endpoint.NewAudience(p.Events, p.UserIds, p.Filter); err != nil {
+			// A filter that was changed by hand, or by a later version. What it would let
+			// pass is not known: all is kept for whoever mends it, and nothing is sent.
+			r.log.ErrorContext(ctx, "endpoint disabled: its filter cannot be read", "endpoint", p.Name, "error", err)
+			if err := q.DisableEndpoint(ctx, db.DisableEndpointParams{ID: p.ID, Reason: "its filter cannot be read: " + err.Error()}); err != nil {
+				return nil, nil, fmt.Errorf("disable endpoint %s: %w", p.ID, err)
+			}
+			rows[i].Status = endpoint.Disabled
+			if all[i], err = endpoint.NewAudience(p.Events, p.UserIds, nil); err != nil {
+				return nil, nil, fmt.Errorf("read whom endpoint %s is told of: %w", p.ID, err)
+			}
+			continue
 		}
+		filtered = filtered || p.Filter != nil
 	}
-	return wakeAll(ctx, tx, r.jobs, lanes, now)
+	if !filtered {
+		return all, payloads, nil
+	}
+	found, err := q.ListPayloads(ctx, ids)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list payloads: %w", err)
+	}
+	for _, row := range found {
+		payloads[row.ID] = row.Payload
+	}
+	return all, payloads, nil
+}
+
+// orderKey is by what the deliveries of an endpoint follow one another; "": they do
+// not, or its batches do.
+func orderKey(ordered bool, batchSize int32, userID string) string {
+	if !ordered || batchSize > 1 {
+		return ""
+	}
+	return userID
+}
+
+// wake brings work to the lanes of those endpoints that got some and are active.
+func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool) error {
+	var lanes []endpoint.Lane
+	var now time.Time
+	for _, row := range rows {
+		if !wanting[row.ID] || row.Status != endpoint.Active {
+			continue
+		}
+		p := db.LockEndpointRow(row)
+		now = p.Now
+		due := now
+		if p.BatchSize > 1 {
+			var err error
+			if due, _, err = dueBatch(ctx, db.New(tx), p); err != nil {
+				return err
+			}
+		}
+		lanes = append(lanes, endpoint.NewLane(p, due))
+	}
+	return endpoint.WakeAll(ctx, tx, r.jobs, lanes, now)
 }

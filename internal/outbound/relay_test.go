@@ -140,7 +140,7 @@ func TestRelayOf1200WebhooksIsOneJob(t *testing.T) {
 		if n := one[int](t, s, `SELECT count(*) FROM deliveries WHERE endpoint_id = $1`, id); n != 1200 {
 			t.Errorf("%d deliveries, want 1200", n)
 		}
-		s.wantLane(t, id, "0 of 3 done, due now, job available")
+		s.wantLane(t, id, "0 of 3 done, due now, job available then")
 	}
 	if n := one[int](t, s, `SELECT count(*) FROM outbox WHERE relayed_at IS NULL`); n != 0 {
 		t.Errorf("%d webhooks are not relayed", n)

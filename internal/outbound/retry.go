@@ -2,15 +2,13 @@ package outbound
 
 import (
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// longestWait bounds what a backoff grows to and what a receiver may ask for by Retry-After.
-const longestWait = time.Hour
+	"github.com/memrelay/memrelay/internal/endpoint"
+)
 
 // verdict is what follows from one attempt.
 type verdict string
@@ -48,14 +46,16 @@ func judge(statusCode int, err error) verdict {
 	}
 }
 
-// backoff returns how long to wait after the attempt of that number, the first being 1: base, doubled with each attempt
-// up to an hour, then up to a fifth more or less, so that what failed together does not come back together. The fifth
-// comes after the limit, for the same reason; a wait can so be 72 minutes. random returns a number in [0, 1).
-func backoff(base time.Duration, attempt int, random func() float64) time.Duration {
-	doublings := min(max(attempt, 1)-1, 64) // more than a duration has bits, and less than would be infinite
-	wait := float64(base) * math.Exp2(float64(doublings))
-	wait = min(max(wait, 0), float64(longestWait))
-	return time.Duration(wait * (0.8 + 0.4*random()))
+// backoff returns how long to wait after that many failures: what the schedule says, up to a fifth more or less, so that
+// what failed together does not come back together. ok is false when the schedule is used up. random returns a number in
+// [0, 1).
+func backoff(schedule []time.Duration, failures int, random func() float64) (wait time.Duration, ok bool) {
+	i := max(failures, 1) - 1
+	if i >= len(schedule) {
+		return 0, false
+	}
+	wait = schedule[i]
+	return time.Duration(float64(wait) * (0.8 + 0.4*random())), true
 }
 
 // retryAfter returns how long the receiver asks to be left alone, as seconds or as an HTTP date, within 0 and an hour,
@@ -64,11 +64,11 @@ func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	seconds, err := strconv.ParseUint(value, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) { // out of range is a number too, and the largest one
-		return time.Duration(min(seconds, uint64(longestWait/time.Second))) * time.Second, true
+		return time.Duration(min(seconds, uint64(endpoint.LongestWait/time.Second))) * time.Second, true
 	}
 	date, err := http.ParseTime(value)
 	if err != nil {
 		return 0, false
 	}
-	return min(max(date.Sub(now), 0), longestWait), true
+	return min(max(date.Sub(now), 0), endpoint.LongestWait), true
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -57,37 +56,29 @@ func TestJudge(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name    string
-		base    time.Duration
-		attempt int
-		random  float64
-		want    time.Duration
+	schedule := []time.Duration{time.Second, time.Minute, 10 * time.Hour}
+	for name, tt := range map[string]struct {
+		schedule []time.Duration
+		failures int
+		random   float64
+		want     time.Duration
+		over     bool
 	}{
-		{name: "base after the first attempt", base: time.Second, attempt: 1, random: 0.5, want: time.Second},
-		{name: "doubled after the second", base: time.Second, attempt: 2, random: 0.5, want: 2 * time.Second},
-		{name: "doubled again after the third", base: time.Second, attempt: 3, random: 0.5, want: 4 * time.Second},
-		{name: "a fifth less", base: 10 * time.Second, attempt: 1, random: 0, want: 8 * time.Second},
-		{name: "a fifth more", base: 10 * time.Second, attempt: 1, random: 1, want: 12 * time.Second},
-		{name: "less than a second", base: 100 * time.Millisecond, attempt: 2, random: 0.5, want: 200 * time.Millisecond},
-		{name: "just below the limit", base: time.Second, attempt: 12, random: 0.5, want: 2048 * time.Second},
-		{name: "limit", base: time.Second, attempt: 13, random: 0.5, want: time.Hour},
-		{name: "the limit is spread too", base: time.Second, attempt: 13, random: 1, want: 72 * time.Minute},
-		{name: "base above the limit", base: 5 * time.Hour, attempt: 1, random: 0.5, want: time.Hour},
-		{name: "more attempts than fit a duration", base: time.Second, attempt: 64, random: 0.5, want: time.Hour},
-		{name: "more attempts than fit a float", base: time.Second, attempt: math.MaxInt, random: 0.5, want: time.Hour},
-		{name: "no base", base: 0, attempt: 3, random: 0.5, want: 0},
-		{name: "no base after any number of attempts", base: 0, attempt: math.MaxInt, random: 0.5, want: 0},
-		{name: "negative base", base: -time.Second, attempt: 3, random: 0.5, want: 0},
-		{name: "attempt zero is the first", base: time.Second, attempt: 0, random: 0.5, want: time.Second},
-		{name: "smallest attempt there is", base: time.Second, attempt: math.MinInt, random: 0.5, want: time.Second},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		"the first wait":             {schedule, 1, 0.5, time.Second, false},
+		"the second":                 {schedule, 2, 0.5, time.Minute, false},
+		"the last":                   {schedule, 3, 0.5, 10 * time.Hour, false},
+		"none is left":               {schedule, 4, 0.5, 0, true},
+		"a fifth less":               {schedule, 2, 0, 48 * time.Second, false},
+		"a fifth more":               {schedule, 2, 1, 72 * time.Second, false},
+		"no failure waits like one":  {schedule, 0, 0.5, time.Second, false},
+		"one attempt in all":         {nil, 1, 0.5, 0, true},
+		"none of one attempt in all": {nil, 0, 0.5, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := backoff(tt.base, tt.attempt, func() float64 { return tt.random })
-			if (got - tt.want).Abs() > time.Microsecond {
-				t.Errorf("got %s, want %s", got, tt.want)
+			got, ok := backoff(tt.schedule, tt.failures, always(tt.random))
+			if (got-tt.want).Abs() > time.Microsecond || ok == tt.over {
+				t.Errorf("got %s, %t", got, ok)
 			}
 		})
 	}

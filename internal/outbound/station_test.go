@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +27,9 @@ import (
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/memory"
 )
 
 const (
@@ -64,9 +67,32 @@ func loopbackTransport(t *testing.T) http.RoundTripper {
 }
 
 func (s *station) delivererThrough(t *testing.T, rt http.RoundTripper) *Deliverer {
+	return s.delivererWith(t, rt, testPolicy())
+}
+
+func (s *station) delivererWith(t *testing.T, rt http.RoundTripper, policy Policy) *Deliverer {
 	counts := counter.New(s.pool, uuid.New(), "test", 1, testLog(t))
-	credentials := func(string) Credentials { return Credentials{Secret: testSecret} }
-	return NewDeliverer(s.pool, s.jobs, counts, rt, "test", credentials, 30*time.Second, time.Now, testLog(t))
+	targets := targetsThrough(rt, endpoint.EnvCredentials("", testSecret))
+	teller := memory.NewTeller(s.jobs, memory.Sender{Source: "memrelay"}, time.Now)
+	d := NewDeliverer(s.pool, s.jobs, counts, targets, teller, policy, uuid.New(), "test", time.Now, testLog(t))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		cancel()
+		d.Stop(ctx)
+	})
+	return d
+}
+
+// maxInFlight is how many requests an endpoint gets at one time unless it says otherwise.
+const maxInFlight = 32
+
+func testPolicy() Policy {
+	return Policy{FailingAfter: 5 * time.Minute, DisableAfter: 120 * time.Hour, DisableFailures: 10, ProbeEvery: time.Hour}
+}
+
+// targetsThrough are reached through rt, whatever TLS settings they have; env are the credentials of the endpoint of that name.
+func targetsThrough(rt http.RoundTripper, env endpoint.Credentials) *Targets {
+	return NewTargets(func(*tls.Config) http.RoundTripper { return rt }, nil, env, time.Now)
 }
 
 func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
@@ -154,15 +180,15 @@ func (r *subscriber) all() []sent {
 func (s *station) endpoint(t *testing.T, url string, change ...func(*db.Endpoint)) uuid.UUID {
 	t.Helper()
 	p := db.Endpoint{
-		ID: uuid.Must(uuid.NewV7()), URL: url, Events: []string{added}, Timeout: 10 * time.Second, MaxAttempts: 3,
-		RetryDelay: time.Hour, Status: "active",
+		ID: uuid.Must(uuid.NewV7()), URL: url, Events: []string{added}, Timeout: 10 * time.Second, RetrySchedule: endpoint.Doubling(time.Hour, 3),
+		Status: "active",
 	}
 	p.Name = p.ID.String()
 	for _, c := range change {
 		c(&p)
 	}
-	s.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		p.ID, p.Name, p.URL, append([]string{}, p.Events...), p.Timeout, p.MaxAttempts, p.RetryDelay, p.Status)
+	s.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule, status) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		p.ID, p.Name, p.URL, append([]string{}, p.Events...), p.Timeout, p.RetrySchedule, p.Status)
 	return p.ID
 }
 

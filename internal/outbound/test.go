@@ -2,31 +2,41 @@ package outbound
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/catalogue"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
 )
 
-// Tester says how the endpoint named env is set, and sends it a webhook to see
-// whether one arrives. It believes the settings of its own process and looks at no
-// row: so it answers also when the database is busy, or holds other settings.
+// ErrNoSuchEvent is returned for an event that the catalogue does not have.
+var ErrNoSuchEvent = errors.New("there is no such event")
+
+// Tester says how the endpoint named env is set, and sends it or another a webhook to
+// see whether one arrives. Of env it believes the settings of its own process and looks
+// at no row: so it answers also when the database is busy, or holds other settings.
 type Tester struct {
-	poster      *poster
-	endpoint    Endpoint
-	credentials Credentials
-	sender      memory.Sender
-	now         func() time.Time
+	poster   *poster
+	targets  *Targets
+	endpoint Endpoint
+	events   *catalogue.Catalogue
+	sender   memory.Sender
+	now      func() time.Time
 }
 
-// NewTester makes a Tester that sends through rt, which is to be the one that
-// deliveries go through: what the guard refuses them it shall refuse here.
-func NewTester(rt http.RoundTripper, version string, e Endpoint, c Credentials, s memory.Sender, now func() time.Time) *Tester {
-	return &Tester{poster: newPoster(rt, version, now), endpoint: e, credentials: c, sender: s, now: now}
+// NewTester makes a Tester that sends to targets, which are to be those of deliveries:
+// what the guard refuses them it shall refuse here. e is the endpoint of the settings.
+func NewTester(targets *Targets, version string, e Endpoint, events *catalogue.Catalogue, s memory.Sender, now func() time.Time) *Tester {
+	return &Tester{poster: newPoster(version, now), targets: targets, endpoint: e, events: events, sender: s, now: now}
 }
 
 // Config is the endpoint as it is set. Times are in seconds. Neither token nor secret
@@ -69,11 +79,11 @@ type TestOutcome struct {
 
 // Status returns how the endpoint is set.
 func (t *Tester) Status() Status {
-	e := t.endpoint
+	e, c := t.endpoint, t.targets.env
 	return Status{Status: "ok", WebhookConfig: Config{
 		Enabled: e.URL != "" && len(e.Events) > 0, WebhookURL: shownURL(e.URL), Timeout: e.Timeout.Seconds(), RetryCount: e.MaxAttempts,
 		RetryDelay: e.RetryDelay.Seconds(), EnabledEvents: append([]string{}, e.Events...),
-		HasToken: t.credentials.Token != "", HasSecret: t.credentials.Secret != "",
+		HasToken: c.Auth.Token != "", HasSecret: len(c.Keys) > 0,
 	}}
 }
 
@@ -88,18 +98,69 @@ func (t *Tester) Send(ctx context.Context) Test {
 	}
 	id := uuid.Must(uuid.NewV7())
 	payload, err := t.payload(id)
+	var outcome TestOutcome
+	if err == nil {
+		outcome, err = t.send(ctx, db.Endpoint{Name: endpoint.EnvName, URL: t.endpoint.URL, Timeout: t.endpoint.Timeout}, id, payload)
+	}
 	if err != nil {
 		test.Outcome = &TestOutcome{Error: err.Error()}
 		return test
 	}
-	o := t.poster.post(ctx, request{
-		URL: t.endpoint.URL, ID: id.String(), Body: payload, Timeout: t.endpoint.Timeout, Credentials: t.credentials,
-	})
 	test.TestSent = true
-	test.Outcome = &TestOutcome{
-		Delivered: o.Verdict == verdictDelivered, StatusCode: o.StatusCode, Error: o.Error, WebhookID: id.String(), DurationMs: o.Total.Milliseconds(),
-	}
+	test.Outcome = &outcome
 	return test
+}
+
+// SendTo sends an endpoint the catalogue's example of an event, in its form, signed and
+// proven as its deliveries are, and waits for the answer. Its data says that it is a
+// test: another memrelay that gets it keeps it on record and changes nothing. It is
+// sent once and stored nowhere, and it is sent whatever the endpoint's state and
+// whatever it wants.
+//
+// What the endpoint answers is in the outcome. The error is ErrNoSuchEvent, or that of
+// secrets which cannot be opened.
+func (t *Tester) SendTo(ctx context.Context, e db.Endpoint, event string) (TestOutcome, error) {
+	id := uuid.Must(uuid.NewV7())
+	payload, err := t.example(event, id)
+	if err != nil {
+		return TestOutcome{}, err
+	}
+	body, err := render(e.Form, e.BatchSize > 1, [][]byte{payload})
+	if err != nil {
+		return TestOutcome{}, fmt.Errorf("render an example of %s: %w", event, err)
+	}
+	return t.send(ctx, e, id, body)
+}
+
+func (t *Tester) send(ctx context.Context, e db.Endpoint, id uuid.UUID, body []byte) (TestOutcome, error) {
+	to, err := t.targets.get(e)
+	if err != nil {
+		return TestOutcome{}, err
+	}
+	o := t.poster.post(ctx, to.request(id.String(), body))
+	return TestOutcome{
+		Delivered: o.Verdict == verdictDelivered, StatusCode: o.StatusCode, Error: o.Error, WebhookID: id.String(), DurationMs: o.Total.Milliseconds(),
+	}, nil
+}
+
+// example is the catalogue's example of an event, as if it had happened now, and with
+// the mark of a test in its data.
+func (t *Tester) example(event string, id uuid.UUID) ([]byte, error) {
+	kind, ok := t.events.Type(event)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrNoSuchEvent, event)
+	}
+	var like struct {
+		UserID string          `json:"user_id"`
+		Data   json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(kind.Example, &like); err != nil {
+		return nil, fmt.Errorf("read the example of %s: %w", event, err)
+	}
+	return memory.Envelope{
+		Event: event, UserID: like.UserID, Timestamp: t.now(), Source: t.sender.Source, BotVersion: t.sender.BotVersion, RequestID: id.String(),
+		Data: append(json.RawMessage(`{"test":true,`), like.Data[1:]...),
+	}.Render()
 }
 
 // testData is the data of a test webhook. Another memrelay that gets it keeps it on

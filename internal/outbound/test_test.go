@@ -2,10 +2,13 @@ package outbound
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +16,14 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
 
+	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/catalogue"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
+	"github.com/memrelay/memrelay/internal/seal"
 )
 
 // testerOf sends to url through a guard that opens loopback, unless rt says otherwise.
@@ -25,8 +33,12 @@ func testerOf(t *testing.T, e Endpoint, rt ...http.RoundTripper) *Tester {
 	if len(rt) > 0 {
 		through = rt[0]
 	}
-	return NewTester(through, "1.2.3", e, Credentials{Token: testToken, Secret: testSecret},
-		memory.Sender{Source: "memrelay", BotVersion: "9"}, time.Now)
+	events, err := catalogue.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := targetsThrough(through, endpoint.EnvCredentials(testToken, testSecret))
+	return NewTester(targets, "1.2.3", e, events, memory.Sender{Source: "memrelay", BotVersion: "9"}, time.Now)
 }
 
 // ask sends a request to the routes of a Tester, and reads the answer into to.
@@ -84,7 +96,7 @@ func TestStatusSaysHowTheEndpointIsSet(t *testing.T) {
 			t.Parallel()
 			tester := testerOf(t, tt.endpoint)
 			if !tt.token {
-				tester.credentials = Credentials{}
+				tester.targets.env = endpoint.Credentials{}
 			}
 			var status Status
 			if diff := cmp.Diff(tt.want, ask(t, tester, http.MethodGet, "/webhooks/memory/status", "", &status)); diff != "" {
@@ -120,7 +132,7 @@ func TestTestIsARealDelivery(t *testing.T) {
 		}
 		signedAgain := http.Header{}
 		stamp := r.header.Get("webhook-timestamp")
-		sign(signedAgain, Credentials{Token: testToken, Secret: testSecret}, r.header.Get("webhook-id"), unixOf(t, stamp), r.body)
+		mustSign(t, signedAgain, endpoint.EnvCredentials(testToken, testSecret), r.header.Get("webhook-id"), unixOf(t, stamp), r.body)
 		for _, name := range []string{"Authorization", "X-Webhook-Signature", "webhook-signature"} {
 			if w := signedAgain.Get(name); w == "" || w != r.header.Get(name) {
 				t.Errorf("%s is %q, want %q", name, r.header.Get(name), w)
@@ -204,5 +216,123 @@ func TestTestSaysWhyNothingArrived(t *testing.T) {
 				t.Errorf("the answer (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// takenTest sends a test to an endpoint, and returns what arrived and what came of it.
+func takenTest(t *testing.T, e db.Endpoint, box *seal.Box, event string) (http.Header, []byte, TestOutcome) {
+	t.Helper()
+	var header http.Header
+	var body []byte
+	receiver := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		header = r.Header
+		body, _ = io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusAccepted)
+	})
+	tester := testerOf(t, Endpoint{URL: "https://example.com/env"})
+	tester.targets.box = box
+	e.URL, e.Timeout = receiver.URL, 10*time.Second
+	outcome, err := tester.SendTo(t.Context(), e, event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header, body, outcome
+}
+
+func TestTestOfAnyEventIsRealistic(t *testing.T) {
+	t.Parallel()
+	events, err := catalogue.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	box := newBox(t, boxKey)
+	own := endpoint.EnvCredentials("own-token", "own-secret")
+	for _, event := range append(memory.Events(), memory.OperationalEvents()...) {
+		before := time.Now().Add(-time.Second)
+		header, body, outcome := takenTest(t, sealed(t, box, own), box, event)
+		id := header.Get("webhook-id")
+		want := TestOutcome{Delivered: true, StatusCode: http.StatusAccepted, WebhookID: id}
+		if diff := cmp.Diff(want, outcome, cmpopts.IgnoreFields(TestOutcome{}, "DurationMs")); diff != "" {
+			t.Errorf("%s: outcome (-want +got):\n%s", event, diff)
+		}
+		var got memory.Envelope
+		if err := json.Unmarshal(body, &got); err != nil {
+			t.Fatalf("%s: %v in %s", event, err, body)
+		}
+		if got.Event != event || got.UserID == "" || got.RequestID != id || got.BotVersion != "9" || got.Timestamp.Before(before) || got.Timestamp.After(time.Now()) {
+			t.Errorf("%s: the payload is %s", event, body)
+		}
+		data := got.Data.(map[string]any)
+		if data["test"] != true {
+			t.Errorf("%s: nothing says that it is a test: %s", event, body)
+		}
+		delete(data, "test") // beside it, it is as the catalogue says
+		got.Timestamp = got.Timestamp.UTC()
+		payload, err := got.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := events.Check(payload); err != nil {
+			t.Error(err)
+		}
+		expected := http.Header{}
+		mustSign(t, expected, own, id, unixOf(t, header.Get("webhook-timestamp")), body)
+		for _, name := range []string{"Authorization", "X-Webhook-Signature", "webhook-signature"} {
+			if header.Get(name) != expected.Get(name) {
+				t.Errorf("%s: %s is %q, want %q", event, name, header.Get(name), expected.Get(name))
+			}
+		}
+	}
+}
+
+func TestTestIsInTheEndpointsForm(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		form string
+		size int32
+		keys string
+	}{
+		{endpoint.FormMemrelay, 1, "bot_version data event request_id source timestamp user_id"},
+		{endpoint.FormStandard, 1, "data timestamp type"},
+		{endpoint.FormMemrelay, 10, "[bot_version data event request_id source timestamp user_id]"},
+		{endpoint.FormStandard, 10, "[data timestamp type]"},
+	} {
+		_, body, outcome := takenTest(t, db.Endpoint{Name: "bare", Form: tt.form, BatchSize: tt.size}, nil, memory.Updated)
+		var one map[string]any
+		var all []map[string]any
+		keys := ""
+		if json.Unmarshal(body, &all) == nil && len(all) == 1 {
+			keys = "[" + strings.Join(slices.Sorted(maps.Keys(all[0])), " ") + "]"
+		} else if json.Unmarshal(body, &one) == nil {
+			keys = strings.Join(slices.Sorted(maps.Keys(one)), " ")
+		}
+		if keys != tt.keys || !outcome.Delivered {
+			t.Errorf("%s, %d at most: got %s: %s", tt.form, tt.size, keys, body)
+		}
+	}
+}
+
+func TestTestsDiffer(t *testing.T) {
+	t.Parallel()
+	_, _, one := takenTest(t, db.Endpoint{Name: "bare"}, nil, memory.Added)
+	_, _, two := takenTest(t, db.Endpoint{Name: "bare"}, nil, memory.Added)
+	if one.WebhookID == "" || one.WebhookID == two.WebhookID {
+		t.Errorf("two tests are %s and %s", one.WebhookID, two.WebhookID)
+	}
+}
+
+func TestTestThatCannotBeSent(t *testing.T) {
+	t.Parallel()
+	tester := testerOf(t, Endpoint{})
+	if _, err := tester.SendTo(t.Context(), db.Endpoint{URL: "http://127.0.0.1:1/"}, "memory_forgotten"); !errors.Is(err, ErrNoSuchEvent) {
+		t.Errorf("another event: got %v, want %v", err, ErrNoSuchEvent)
+	}
+	tester.targets.box = newBox(t)
+	if _, err := tester.SendTo(t.Context(), sealed(t, newBox(t, boxKey), endpoint.Credentials{}), memory.Added); !errors.Is(err, seal.ErrNoKey) {
+		t.Errorf("without the key: got %v, want %v", err, seal.ErrNoKey)
+	}
+	o, err := tester.SendTo(t.Context(), db.Endpoint{ID: uuid.New(), URL: "http://127.0.0.1:" + closedPort(t), Timeout: time.Minute}, memory.Added)
+	if err != nil || o.Delivered || o.StatusCode != 0 || !strings.Contains(o.Error, "refused") {
+		t.Errorf("nobody listens: got %+v, %v", o, err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
+	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/inbound"
 	"github.com/memrelay/memrelay/internal/job"
@@ -52,19 +53,19 @@ func newInstance(t *testing.T) *instance {
 		t.Fatal(err)
 	}
 	counts := counter.New(in.pool, uuid.New(), "test", 0, log)
-	writer := memory.NewWriter(in.jobs, memory.Sender{Source: "memrelay", BotVersion: "1"}, "", time.Now)
+	sender := memory.Sender{Source: "memrelay", BotVersion: "1"}
+	writer := memory.NewWriter(in.jobs, sender, "", time.Now)
 	in.store = memory.NewStore(in.pool, writer)
 
-	router := process.NewRouter(in.pool, in.jobs, counts, process.Retry{MaxAttempts: 3, Base: time.Second, GiveUpAfter: time.Hour}, time.Second, log)
+	router := process.NewRouter(in.pool, in.jobs, counts, process.Retry{MaxAttempts: 3, Base: time.Second, GiveUpAfter: time.Hour}, time.Second,
+		memory.NewTeller(in.jobs, sender, time.Now), log)
 	router.Apply(process.NewApplier(in.pool, writer, counts, log))
-	through := outbound.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil).Transport()
-	credentials := func(string) outbound.Credentials {
-		return outbound.Credentials{Token: pairToken, Secret: pairSecret}
-	}
+	targets := outbound.NewTargets(outbound.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil).TransportWith, nil,
+		endpoint.EnvCredentials(pairToken, pairSecret), time.Now)
 	workers := river.NewWorkers()
 	river.AddWorker(workers, router)
 	river.AddWorker(workers, outbound.NewRelayer(in.pool, in.jobs, log))
-	river.AddWorker(workers, outbound.NewDeliverer(in.pool, in.jobs, counts, through, "test", credentials, 10*time.Second, time.Now, log))
+	river.AddWorker(workers, outbound.NewDeliverer(in.pool, in.jobs, counts, targets, memory.NewTeller(in.jobs, sender, time.Now), outbound.Policy{}, uuid.New(), "test", time.Now, log))
 	q := river.QueueConfig{MaxWorkers: 10, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond}
 	working, err := river.NewClient(riverpgxv5.New(in.pool), &river.Config{
 		Logger: log, Workers: workers,
@@ -89,7 +90,7 @@ func newInstance(t *testing.T) *instance {
 		if err := working.StopAndCancel(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
-		(&http.Client{Transport: through}).CloseIdleConnections()
+		targets.CloseIdleConnections()
 		ingester.Wait()
 	})
 	return in

@@ -19,6 +19,7 @@ import (
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/group"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
 
@@ -120,11 +121,12 @@ type failure struct {
 }
 
 // markFailed records faults on the events' rows: tried again after their delay,
-// or dead with the reason. It returns what there is to count.
-func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []failure) (counter.Changes, error) {
+// or dead with the reason. It returns what there is to count, and what to tell of
+// those that died: the caller does so in the same transaction.
+func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []failure) (counter.Changes, []memory.Announcement, error) {
 	changes := counter.Changes{}
 	if len(failures) == 0 {
-		return changes, nil
+		return changes, nil, nil
 	}
 	params := db.MarkEventsFailedParams{MaxFailures: int32(retry.MaxAttempts)}
 	for _, f := range failures {
@@ -134,17 +136,27 @@ func markFailed(ctx context.Context, q *db.Queries, retry Retry, failures []fail
 	}
 	rows, err := q.MarkEventsFailed(ctx, params)
 	if err != nil {
-		return nil, fmt.Errorf("mark events failed: %w", err)
+		return nil, nil, fmt.Errorf("mark events failed: %w", err)
 	}
+	var deaths []memory.Announcement
 	for _, r := range rows {
 		if r.Status == "dead" {
 			changes[counter.Died]++
 			changes[counter.Dead]++
+			deaths = append(deaths, death(r))
 			continue
 		}
 		changes[counter.Retried]++
 	}
-	return changes, nil
+	return changes, deaths, nil
+}
+
+// death tells operators of an event that is not tried any more.
+func death(e db.MarkEventsFailedRow) memory.Announcement {
+	return memory.Announcement{Event: memory.EventDead, UserID: memory.SystemUser, Data: memory.EventDeadData{
+		EventID: e.ID, Source: e.Source, Module: e.Module, Operation: e.Operation, RecordID: e.RecordID,
+		Failures: int64(e.Failures), Error: e.LastError,
+	}}
 }
 
 // nextRetries returns, by account, when the next of its events that failed is to

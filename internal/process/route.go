@@ -18,6 +18,7 @@ import (
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/memory"
 )
 
 // Router works ProcessEvent jobs: an event takes a revision of its account, and
@@ -29,6 +30,7 @@ type Router struct {
 	counts   *counter.Set
 	retry    Retry
 	debounce time.Duration
+	teller   *memory.Teller
 	log      *slog.Logger
 	applier  *Applier                        // of events that are about no account
 	commits  *group.Committer[arrival, bool] // answers whether it routed the event
@@ -41,9 +43,11 @@ type arrival struct {
 }
 
 // NewRouter makes a Router. debounce is how long an account's update that touches
-// no critical field waits for further ones.
-func NewRouter(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, retry Retry, debounce time.Duration, log *slog.Logger) *Router {
-	r := &Router{pool: pool, jobs: jobs, counts: counts, retry: retry, debounce: debounce, log: log}
+// no critical field waits for further ones; teller tells of events that die.
+func NewRouter(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, retry Retry, debounce time.Duration,
+	teller *memory.Teller, log *slog.Logger,
+) *Router {
+	r := &Router{pool: pool, jobs: jobs, counts: counts, retry: retry, debounce: debounce, teller: teller, log: log}
 	r.applier = NewApplier(pool, nil, counts, log)
 	r.commits = group.New(pool, r.route, nil, group.Options{})
 	return r
@@ -112,9 +116,12 @@ func (r *Router) mark(ctx context.Context, eventID int64, fault error) (dead boo
 		if len(events) == 0 || !open(events[0]) {
 			return nil
 		}
-		changes, err := markFailed(ctx, q, r.retry, []failure{{eventID: eventID, err: fault}})
+		changes, deaths, err := markFailed(ctx, q, r.retry, []failure{{eventID: eventID, err: fault}})
 		if err != nil {
 			return err
+		}
+		if _, err := r.teller.Tell(ctx, tx, deaths); err != nil {
+			return fmt.Errorf("tell of a dead event: %w", err)
 		}
 		dead = changes[counter.Died] > 0
 		changes[counter.Backlog] = -changes[counter.Died]

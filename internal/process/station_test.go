@@ -54,8 +54,8 @@ func testRetry() Retry {
 func newStation(t *testing.T, source Source) *station {
 	t.Helper()
 	s := stationOn(t, dbtest.New(t), source)
-	s.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		VALUES ($1, 'all', 'https://example.com', $2, '30s', 3, '1s')`, uuid.New(), memory.Events())
+	s.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		VALUES ($1, 'all', 'https://example.com', $2, '30s', '{1s,2s}')`, uuid.New(), memory.Events())
 	return s
 }
 
@@ -70,10 +70,12 @@ func stationOn(t *testing.T, pool *pgxpool.Pool, source Source) *station {
 	counts := counter.New(pool, uuid.New(), "test", 0, log)
 	// One clock for both, which a test may set.
 	var s *station
-	writer := memory.NewWriter(jobs, memory.Sender{Source: "memrelay", BotVersion: "1.2.3"}, "", func() time.Time { return s.syncer.now() })
+	clock := func() time.Time { return s.syncer.now() }
+	sender := memory.Sender{Source: "memrelay", BotVersion: "1.2.3"}
+	writer, teller := memory.NewWriter(jobs, sender, "", clock), memory.NewTeller(jobs, sender, clock)
 	s = &station{
 		pool: pool, jobs: jobs,
-		router: NewRouter(pool, jobs, counts, testRetry(), testDebounce, slog.New(slog.NewTextHandler(t.Output(), nil))),
+		router: NewRouter(pool, jobs, counts, testRetry(), testDebounce, teller, slog.New(slog.NewTextHandler(t.Output(), nil))),
 		syncer: NewSyncer(pool, jobs, source, counts, testRetry(), writer, time.Now, log),
 		waker:  NewWaker(pool, jobs, log),
 	}

@@ -251,11 +251,11 @@ func (s *Syncer) write(ctx context.Context, tx pgx.Tx, slot int, units []synced)
 		return nil, err
 	}
 	g.apply()
-	if err := s.writeMemories(ctx, tx, g); err != nil {
+	changes, deaths, err := markFailed(ctx, q, s.retry, g.failures)
+	if err != nil {
 		return nil, err
 	}
-	changes, err := markFailed(ctx, q, s.retry, g.failures)
-	if err != nil {
+	if err := s.writeMemories(ctx, tx, g, deaths); err != nil {
 		return nil, err
 	}
 	if err := s.closeLanes(ctx, tx, g); err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 // writeMemories writes everything that a group of syncs changed: events,
-// records, and what that does to the memory.
-func (s *Syncer) writeMemories(ctx context.Context, tx pgx.Tx, g *syncGroup) error {
+// records, and what that does to the memory. Deaths of events are told with it.
+func (s *Syncer) writeMemories(ctx context.Context, tx pgx.Tx, g *syncGroup, deaths []memory.Announcement) error {
 	q := db.New(tx)
 	if len(g.processed) > 0 {
 		if err := q.MarkEventsProcessed(ctx, g.processed); err != nil {
@@ -31,7 +31,7 @@ func (s *Syncer) writeMemories(ctx context.Context, tx pgx.Tx, g *syncGroup) err
 	if err := s.wakeOthers(ctx, tx, g); err != nil {
 		return err
 	}
-	return s.writer.Write(ctx, tx, memory.Work{Changes: g.changes, Links: g.links})
+	return s.writer.Write(ctx, tx, memory.Work{Changes: g.changes, Links: g.links, Announcements: deaths})
 }
 
 func writeRecords(ctx context.Context, q *db.Queries, g *syncGroup) error {

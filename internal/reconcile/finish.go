@@ -10,10 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 
 	"github.com/memrelay/memrelay/db"
-	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
@@ -226,45 +224,14 @@ func (r *Reconciler) finish(ctx context.Context, tx pgx.Tx, s *slice, run db.Loc
 	if len(open) > 0 {
 		data.Errors = open[0].Open
 	}
-	if err := r.announce(ctx, tx, run.Now, state, data); err != nil {
-		return err
-	}
-	r.o.Log.InfoContext(ctx, "sync ended", "sync_id", run.ID, "kind", run.Kind, "state", state, "read", data.Read, "changed", data.Changed,
-		"gone", data.Gone, "missed", data.Missed, "errors", data.Errors, "seconds", data.Seconds, "last_error", lastError)
-	return nil
-}
-
-// announce writes the webhook of a sync's end, if there is an endpoint that
-// receives it.
-func (r *Reconciler) announce(ctx context.Context, tx pgx.Tx, now time.Time, state string, data memory.SyncData) error {
 	name := memory.SyncCompleted
 	if state == Failed {
 		name = memory.SyncFailed
 	}
-	q := db.New(tx)
-	wanted, err := q.ListWantedEvents(ctx)
-	if err != nil {
-		return fmt.Errorf("list wanted events: %w", err)
-	}
-	if !slices.Contains(wanted, name) {
-		return nil
-	}
-	id := uuid.Must(uuid.NewV7())
-	const user = "system"
-	payload, err := memory.Envelope{
-		Event: name, UserID: user, Data: data, Timestamp: now, Source: r.o.SentBy, BotVersion: r.o.BotVersion, RequestID: id.String(),
-	}.Render()
-	if err != nil {
+	if _, err := r.teller.Tell(ctx, tx, []memory.Announcement{{Event: name, UserID: memory.SystemUser, Data: data}}); err != nil {
 		return err
 	}
-	err = q.InsertOutbox(ctx, db.InsertOutboxParams{
-		Ids: []uuid.UUID{id}, Events: []string{name}, UserIds: []string{user}, Payloads: [][]byte{payload},
-	})
-	if err != nil {
-		return fmt.Errorf("insert the webhook of the sync's end: %w", err)
-	}
-	if _, err := r.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{{Args: job.Relay{}}}); err != nil {
-		return fmt.Errorf("insert the relay's job: %w", err)
-	}
+	r.o.Log.InfoContext(ctx, "sync ended", "sync_id", run.ID, "kind", run.Kind, "state", state, "read", data.Read, "changed", data.Changed,
+		"gone", data.Gone, "missed", data.Missed, "errors", data.Errors, "seconds", data.Seconds, "last_error", lastError)
 	return nil
 }

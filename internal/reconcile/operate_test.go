@@ -180,7 +180,7 @@ func TestAFullSyncReadsAccountsWhole(t *testing.T) {
 // Operators may ask to be told; nobody else is.
 func TestTheEndOfASyncIsTold(t *testing.T) {
 	t.Parallel()
-	s := stationOn(t, dbtest.New(t), newFakeZoho(), Options{Modules: []string{"Contacts"}, BotVersion: "1.2.3"})
+	s := stationOn(t, dbtest.New(t), newFakeZoho(), Options{Modules: []string{"Contacts"}, Sender: memory.Sender{BotVersion: "1.2.3"}})
 	s.zoho.put(t, "Contacts", contact("7", "Doe", yesterday()))
 	told := func() []string { return rows[string](t, s.pool, `SELECT event FROM outbox ORDER BY seq`) }
 	s.sync(t, Full)
@@ -188,8 +188,8 @@ func TestTheEndOfASyncIsTold(t *testing.T) {
 		t.Fatalf("told %v, and nobody asked", got)
 	}
 	// The outbox's list of events is another's to change.
-	s.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, max_attempts, retry_delay)
-		VALUES ($1, 'ops', 'https://example.com', '{sync.completed,sync.failed}', '30s', 3, '1s')`, uuid.New())
+	s.exec(t, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
+		VALUES ($1, 'ops', 'https://example.com', '{sync.completed,sync.failed}', '30s', '{1s,2s}')`, uuid.New())
 	st := s.sync(t, Full)
 	s.zoho.fail(func(_, _ string) error { return &zoho.Error{Kind: zoho.KindForbidden, Op: "list"} })
 	s.finish(t, s.start(t, Full))

@@ -13,6 +13,7 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
 
@@ -78,9 +79,8 @@ type Options struct {
 	// ("02:00"); "off" or "": never.
 	FullAt   string
 	Timezone *time.Location // whose clock FullAt is read from; nil: UTC
-	// SentBy and BotVersion are what webhooks say of who sends them; "": "memrelay" and nothing.
-	SentBy     string
-	BotVersion string
+	// Sender is what webhooks say of who sends them; no Source: "memrelay".
+	Sender memory.Sender
 }
 
 // Reconciler starts, works and shows syncs.
@@ -90,6 +90,7 @@ type Reconciler struct {
 	jobs    lane.Inserter
 	zoho    Zoho
 	counts  *counter.Set
+	teller  *memory.Teller
 	o       Options
 	modules []string
 	perPage int           // 0: as many as Zoho gives
@@ -121,11 +122,11 @@ func New(pool *pgxpool.Pool, jobs lane.Inserter, z Zoho, counts *counter.Set, o 
 	if o.Timezone == nil {
 		o.Timezone = time.UTC
 	}
-	if o.SentBy == "" {
-		o.SentBy = "memrelay"
+	if o.Sender.Source == "" {
+		o.Sender.Source = "memrelay"
 	}
 	return &Reconciler{
-		pool: pool, jobs: jobs, zoho: z, counts: counts, o: o, modules: listed(o.Modules), slice: sliceTime,
+		pool: pool, jobs: jobs, zoho: z, counts: counts, teller: memory.NewTeller(jobs, o.Sender, o.Now), o: o, modules: listed(o.Modules), slice: sliceTime,
 	}
 }
 

@@ -26,8 +26,15 @@ type Error struct {
 	Code       string        // for programs: snake case, never changes
 	Message    string        // for people; no secret, nothing of the inside
 	Field      string        // of the request that is wrong, as it is sent; "": none alone
+	Fields     []Field       // all that are wrong, where more than one can be
 	RetryAfter time.Duration // > 0: the sender is told when to come again
 	Err        error         // for the log only
+}
+
+// Field is one that is wrong, and what about it.
+type Field struct {
+	Name   string `json:"field"`
+	Detail string `json:"detail"`
 }
 
 // Error returns what goes to the log.
@@ -42,15 +49,16 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // problem is the one shape of every error answer: RFC 9457 with code, field where
-// one is wrong, and request_id.
+// one is wrong, errors where several can be, and request_id.
 type problem struct {
-	Type      string `json:"type"`
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Detail    string `json:"detail"`
-	Code      string `json:"code"`
-	Field     string `json:"field,omitempty"`
-	RequestID string `json:"request_id"`
+	Type      string  `json:"type"`
+	Title     string  `json:"title"`
+	Status    int     `json:"status"`
+	Detail    string  `json:"detail"`
+	Code      string  `json:"code"`
+	Field     string  `json:"field,omitempty"`
+	Errors    []Field `json:"errors,omitempty"`
+	RequestID string  `json:"request_id"`
 }
 
 // Handler answers with JSON, or returns an error and has written nothing.
@@ -74,7 +82,7 @@ func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	write(w, e.Status, problem{
 		Type: "about:blank", Title: http.StatusText(e.Status), Status: e.Status,
-		Detail: e.Message, Code: e.Code, Field: e.Field, RequestID: RequestID(r.Context()),
+		Detail: e.Message, Code: e.Code, Field: e.Field, Errors: e.Fields, RequestID: RequestID(r.Context()),
 	})
 }
 

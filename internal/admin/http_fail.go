@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/memrelay/memrelay/internal/body"
+	"github.com/memrelay/memrelay/internal/endpoint"
+	"github.com/memrelay/memrelay/internal/postgres"
+	"github.com/memrelay/memrelay/internal/respond"
+	"github.com/memrelay/memrelay/internal/seal"
+)
+
+// retryAfter is when an operator is told to come again.
+const retryAfter = 5 * time.Second
+
+// conflicts are what stands in the way of what was asked, which is right as such.
+func conflicts() []respond.Error {
+	conflict := func(err error, code, message string) respond.Error {
+		return respond.Error{Status: http.StatusConflict, Code: code, Message: message, Err: err}
+	}
+	return []respond.Error{
+		conflict(endpoint.ErrExists, "endpoint_exists", "There is an endpoint of this name."),
+		conflict(endpoint.ErrEnv, "set_by_environment", "This endpoint is what the settings say: change it there. It can be paused and resumed."),
+		conflict(endpoint.ErrNoKey, "no_key", "MEMRELAY_KEY is not set: without it no secret is stored."),
+		conflict(seal.ErrWrongKey, "locked", "No key of MEMRELAY_KEY opens the secrets of this endpoint."),
+		conflict(endpoint.ErrOpen, "delivery_open", "This delivery is on its way: only what has ended can be sent again."),
+		conflict(endpoint.ErrPayloadGone, "payload_gone", "What this delivery told is no longer stored."),
+		conflict(endpoint.ErrEndpointGone, "endpoint_gone", "The endpoint of this delivery is deleted."),
+	}
+}
+
+// problem is what an operator is told of an error: the one place that says so.
+func problem(err error) *respond.Error {
+	var face *respond.Error
+	var invalid *body.Invalid
+	switch {
+	case errors.As(err, &face):
+		return face
+	case errors.As(err, &invalid):
+		return invalidFields([]respond.Field{{Name: invalid.Field, Detail: invalid.Problem}})
+	case errors.Is(err, endpoint.ErrInvalid):
+		return invalidFields(fieldsOf(err))
+	case errors.Is(err, ErrNotFound), errors.Is(err, endpoint.ErrNotFound):
+		return &respond.Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is no such thing."}
+	}
+	for _, c := range conflicts() {
+		if errors.Is(err, c.Err) {
+			return &c
+		}
+	}
+	if postgres.Away(err) {
+		return &respond.Error{
+			Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: retryAfter, Err: err,
+			Message: "This could not be done now. Look whether it was done, and else send it again.",
+		}
+	}
+	return &respond.Error{
+		Status: http.StatusInternalServerError, Code: "internal", Err: err,
+		Message: "Something went wrong here; the log has it under this request_id.",
+	}
+}
+
+// invalidFields names all that is wrong: the first one where there is room for one.
+func invalidFields(fields []respond.Field) *respond.Error {
+	e := &respond.Error{Status: http.StatusUnprocessableEntity, Code: "invalid_field", Fields: fields}
+	said := make([]string, len(fields))
+	for i, f := range fields {
+		said[i] = f.Name + ": " + f.Detail
+	}
+	e.Message = strings.Join(said, "; ") + "."
+	if len(fields) > 0 {
+		e.Field = fields[0].Name
+	}
+	return e
+}
+
+// fieldsOf are all the fields that err finds fault with.
+func fieldsOf(err error) []respond.Field {
+	problems := endpoint.Problems(err)
+	fields := make([]respond.Field, len(problems))
+	for i, p := range problems {
+		fields[i] = respond.Field{Name: p.Field, Detail: p.Problem}
+	}
+	return fields
+}

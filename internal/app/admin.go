@@ -1,0 +1,81 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/admin"
+	"github.com/memrelay/memrelay/internal/catalogue"
+	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/endpoint"
+	"github.com/memrelay/memrelay/internal/lane"
+	"github.com/memrelay/memrelay/internal/outbound"
+)
+
+// NewEndpoints makes what endpoints are set up with: what the guard would refuse to
+// send to is refused there, too.
+func NewEndpoints(cfg config.Config, pool *pgxpool.Pool, jobs lane.Inserter, now func() time.Time) (*endpoint.Store, error) {
+	box, err := NewBox(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return endpoint.New(pool, jobs, box, newGuard(cfg).CheckURL, rand.Reader, now), nil
+}
+
+func newGuard(cfg config.Config) *outbound.Guard {
+	return outbound.NewGuard(cfg.OutboundAllowPrivate, cfg.OutboundPorts)
+}
+
+// NewTest makes what sends endpoints test webhooks from this process, and what
+// releases its connections afterwards.
+func NewTest(cfg config.Config, pool *pgxpool.Pool, endpoints *endpoint.Store, version string, now func() time.Time) (admin.TestEndpoint, func(), error) {
+	box, err := NewBox(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	events, err := catalogue.New()
+	if err != nil {
+		return nil, nil, err
+	}
+	o := cfg.Outbound
+	targets := outbound.NewTargets(newGuard(cfg).TransportWith, box, endpoint.EnvCredentials(o.Token, o.Secret), now)
+	tester := outbound.NewTester(targets, version, outbound.Endpoint{}, events, Sender(cfg), now)
+	return testThrough(tester, pool, endpoints), targets.CloseIdleConnections, nil
+}
+
+func testThrough(tester *outbound.Tester, pool *pgxpool.Pool, endpoints *endpoint.Store) admin.TestEndpoint {
+	return func(ctx context.Context, which, event string) (admin.TestOutcome, error) {
+		shown, err := endpoints.Get(ctx, which)
+		if err != nil {
+			return admin.TestOutcome{}, err
+		}
+		row, err := db.New(pool).GetEndpoint(ctx, shown.ID)
+		if err != nil {
+			return admin.TestOutcome{}, wrap("get endpoint", err)
+		}
+		outcome, err := tester.SendTo(ctx, row, event)
+		if errors.Is(err, outbound.ErrNoSuchEvent) {
+			return admin.TestOutcome{}, &endpoint.FieldError{Field: "event", Problem: "there is no such event: /v1/event-types lists all"}
+		}
+		return admin.TestOutcome(outcome), err
+	}
+}
+
+// buildAdmin builds what operators talk to.
+func (a *App) buildAdmin() error {
+	endpoints, err := NewEndpoints(a.cfg, a.pool, a.jobs, a.o.Now)
+	if err != nil {
+		return err
+	}
+	a.operators = admin.NewHTTP(admin.Parts{
+		Access: a.agents.access, Endpoints: endpoints, Redeliveries: endpoint.NewRedeliveries(a.pool, a.jobs),
+		Deliveries: admin.NewDeliveries(a.pool, a.jobs, outbound.Resend),
+		Test:       testThrough(a.agents.tester, a.pool, endpoints), Now: a.o.Now,
+	})
+	return nil
+}
