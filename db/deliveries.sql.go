@@ -124,27 +124,20 @@ func (q *Queries) CountLeased(ctx context.Context, endpointID uuid.UUID) (CountL
 
 const countRedelivering = `-- name: CountRedelivering :one
 SELECT count(*) FROM (
-    SELECT 1 FROM deliveries d
-    WHERE d.endpoint_id = $2 AND d.status IN ('pending', 'retrying') AND d.redelivery_id = $3
-    UNION ALL
-    SELECT 1 FROM deliveries w
-    WHERE w.endpoint_id = $2 AND w.order_key IS NOT NULL AND w.status = 'waiting' AND w.redelivery_id = $3
-    UNION ALL
-    SELECT 1 FROM deliveries c JOIN deliveries m ON m.batch_id = c.batch_id AND m.status = 'batched'
-    WHERE c.endpoint_id = $2 AND c.outbox_id IS NULL AND c.status IN ('pending', 'retrying') AND m.redelivery_id = $3
-    LIMIT $1) AS open
+    SELECT 1 FROM deliveries
+    WHERE redelivery_id = $1::uuid AND status IN ('pending', 'retrying', 'waiting', 'batched')
+    LIMIT $2) AS open
 `
 
 type CountRedeliveringParams struct {
-	Most         int32      `json:"most"`
-	EndpointID   uuid.UUID  `json:"endpoint_id"`
-	RedeliveryID *uuid.UUID `json:"redelivery_id"`
+	RedeliveryID uuid.UUID `json:"redelivery_id"`
+	Most         int32     `json:"most"`
 }
 
 // CountRedelivering counts what a redelivery has opened and is still open, up to
 // @most: it is due or retried, waits for others of its user, or is in a batch.
 func (q *Queries) CountRedelivering(ctx context.Context, arg CountRedeliveringParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countRedelivering, arg.Most, arg.EndpointID, arg.RedeliveryID)
+	row := q.db.QueryRow(ctx, countRedelivering, arg.RedeliveryID, arg.Most)
 	var count int64
 	err := row.Scan(&count)
 	return count, err

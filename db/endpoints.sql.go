@@ -396,6 +396,39 @@ func (q *Queries) ListEndpoints(ctx context.Context) ([]Endpoint, error) {
 	return items, nil
 }
 
+const listFailingEndpoints = `-- name: ListFailingEndpoints :many
+SELECT name, status FROM endpoints
+WHERE deleted_at IS NULL AND (status = 'disabled' OR (status = 'active' AND warned_at IS NOT NULL))
+ORDER BY name
+`
+
+type ListFailingEndpointsRow struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+}
+
+// ListFailingEndpoints returns endpoints that nothing is sent to because they failed
+// or want no more, and those that it was told of that they fail.
+func (q *Queries) ListFailingEndpoints(ctx context.Context) ([]ListFailingEndpointsRow, error) {
+	rows, err := q.db.Query(ctx, listFailingEndpoints)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListFailingEndpointsRow{}
+	for rows.Next() {
+		var i ListFailingEndpointsRow
+		if err := rows.Scan(&i.Name, &i.Status); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listWantedEvents = `-- name: ListWantedEvents :many
 SELECT DISTINCT unnest(events)::text FROM endpoints WHERE deleted_at IS NULL
 `

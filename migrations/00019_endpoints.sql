@@ -73,6 +73,8 @@ ALTER TABLE deliveries VALIDATE CONSTRAINT deliveries_status_check;
 CREATE INDEX deliveries_ordered_idx ON deliveries (endpoint_id, order_key, id)
     WHERE order_key IS NOT NULL AND status IN ('pending', 'retrying', 'waiting');
 CREATE INDEX deliveries_batch_idx ON deliveries (batch_id, id) WHERE batch_id IS NOT NULL;
+CREATE INDEX deliveries_redelivery_idx ON deliveries (redelivery_id)
+    WHERE redelivery_id IS NOT NULL AND status IN ('pending', 'retrying', 'waiting', 'batched');
 CREATE INDEX deliveries_carrier_idx ON deliveries (endpoint_id, next_attempt_at, id)
     WHERE outbox_id IS NULL AND status IN ('pending', 'retrying');
 
@@ -91,9 +93,9 @@ CREATE TABLE redeliveries (
     -- How many there were when it was asked for.
     found       bigint      NOT NULL,
     opened      bigint      NOT NULL DEFAULT 0,
-    -- Passed over: still open, of another user, or without a payload by then.
+    -- Passed over: still open, or without a payload by then.
     skipped     bigint      NOT NULL DEFAULT 0,
-    -- Of replay: outbox rows up to this seq are done with.
+    -- Of replay: outbox rows up to this seq are done with; recover marks its rows.
     position    bigint      NOT NULL DEFAULT 0,
     state       text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'cancelled')),
     job_id      bigint,
@@ -174,6 +176,7 @@ ALTER TABLE outbox ALTER COLUMN payload SET NOT NULL;
 
 DROP TABLE redeliveries;
 DROP INDEX deliveries_carrier_idx;
+DROP INDEX deliveries_redelivery_idx;
 DROP INDEX deliveries_batch_idx;
 DROP INDEX deliveries_ordered_idx;
 ALTER TABLE deliveries

@@ -271,12 +271,6 @@ WHERE d.endpoint_id = @endpoint_id AND d.outbox_id = ANY (@outbox_ids::uuid[]) A
 -- CountRedelivering counts what a redelivery has opened and is still open, up to
 -- @most: it is due or retried, waits for others of its user, or is in a batch.
 SELECT count(*) FROM (
-    SELECT 1 FROM deliveries d
-    WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying') AND d.redelivery_id = @redelivery_id
-    UNION ALL
-    SELECT 1 FROM deliveries w
-    WHERE w.endpoint_id = @endpoint_id AND w.order_key IS NOT NULL AND w.status = 'waiting' AND w.redelivery_id = @redelivery_id
-    UNION ALL
-    SELECT 1 FROM deliveries c JOIN deliveries m ON m.batch_id = c.batch_id AND m.status = 'batched'
-    WHERE c.endpoint_id = @endpoint_id AND c.outbox_id IS NULL AND c.status IN ('pending', 'retrying') AND m.redelivery_id = @redelivery_id
+    SELECT 1 FROM deliveries
+    WHERE redelivery_id = @redelivery_id::uuid AND status IN ('pending', 'retrying', 'waiting', 'batched')
     LIMIT @most) AS open;

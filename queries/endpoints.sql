@@ -69,6 +69,13 @@ SELECT id, status, (failures > 0 OR resume_at IS NOT NULL)::boolean AS resting F
 -- LockEndpointHealth locks endpoints, gone or not, in the order of their ids.
 SELECT *, now()::timestamptz AS now FROM endpoints WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR UPDATE;
 
+-- name: ListFailingEndpoints :many
+-- ListFailingEndpoints returns endpoints that nothing is sent to because they failed
+-- or want no more, and those that it was told of that they fail.
+SELECT name, status FROM endpoints
+WHERE deleted_at IS NULL AND (status = 'disabled' OR (status = 'active' AND warned_at IS NOT NULL))
+ORDER BY name;
+
 -- name: UpdateEndpointHealth :exec
 UPDATE endpoints SET status = @status, status_reason = @status_reason, failing_since = @failing_since, failures = @failures,
     warned_at = @warned_at, resume_at = @resume_at, probing = @probing WHERE id = @id;

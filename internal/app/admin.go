@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -78,4 +79,21 @@ func (a *App) buildAdmin() error {
 		Test:       testThrough(a.agents.tester, a.pool, endpoints), Now: a.o.Now,
 	})
 	return nil
+}
+
+// endpointConcerns are the endpoints that nothing is sent to, and those that fail.
+func (a *App) endpointConcerns(ctx context.Context) ([]string, error) {
+	rows, err := db.New(a.pool).ListFailingEndpoints(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the endpoints: %w", err)
+	}
+	var found []string
+	for _, p := range rows {
+		how := "fails"
+		if p.Status == endpoint.Disabled {
+			how = "is disabled"
+		}
+		found = append(found, fmt.Sprintf("The endpoint %s %s: `memrelay endpoints show %s` says why.", p.Name, how, p.Name))
+	}
+	return found, nil
 }

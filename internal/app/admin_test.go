@@ -81,3 +81,25 @@ func TestAnOperatorsWay(t *testing.T) {
 		t.Errorf("replayed for %q, %v", payload.UserID, err)
 	}
 }
+
+// Whoever looks at health sees an endpoint that wants no more, until somebody decides.
+func TestHealthNamesAnEndpointThatIsDisabled(t *testing.T) {
+	t.Parallel()
+	receiver := newReceiver(t, func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
+	p := start(t, setup{change: func(c *config.Config) {
+		c.AdminToken, c.Keys = adminToken, []string{"a-key-of-the-tests-that-is-long-enough"}
+	}})
+	p.ask(t, "POST", "/admin/endpoints", fmt.Sprintf(`{"name":"crm","url":%q}`, receiver.URL), 201)
+	p.ask(t, "POST", "/v1/memories", `{"user_id":"ada","content":"Ada likes tea"}`, 201)
+	p.waitFor(t, "the endpoint to be disabled", `SELECT bool_or(status = 'disabled') FROM endpoints`)
+	health := p.get(t, "/webhooks/health")
+	want := "[The endpoint crm is disabled: `memrelay endpoints show crm` says why.]"
+	if got := fmt.Sprint(health.body["concerns"]); health.body["status"] != "degraded" || got != want {
+		t.Errorf("health: %v", health.body)
+	}
+	p.ask(t, "POST", "/admin/endpoints/crm/resume", "", 200)
+	p.ask(t, "DELETE", "/admin/endpoints/crm", "", 200)
+	if health := p.get(t, "/webhooks/health"); health.body["status"] != "healthy" {
+		t.Errorf("health: %v", health.body)
+	}
+}

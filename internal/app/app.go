@@ -77,8 +77,8 @@ type App struct {
 	applier   *process.Applier
 	ingester  *inbound.Ingester
 	health    *health.Health
-	targets   *outbound.Targets   // the endpoints, past the guard
-	deliverer *outbound.Deliverer // nil: no jobs are worked
+	targets   *outbound.Targets // the endpoints, past the guard
+	deliverer *outbound.Deliverer
 	agents    agents
 	operators *admin.HTTP
 	remote    *Remote        // the memory system that follows; nil: none does
@@ -149,6 +149,8 @@ func (a *App) build() error {
 		return err
 	}
 	a.targets = outbound.NewTargets(a.guard().TransportWith, box, a.credentials(), a.o.Now)
+	a.deliverer = outbound.NewDeliverer(a.pool, inserter, a.counts, a.targets, memory.NewTeller(inserter, a.sender(), a.o.Now), a.policy(),
+		a.process, a.o.Version, a.o.Now, a.log)
 	if err := a.buildMirror(inserter); err != nil {
 		return err
 	}
@@ -180,7 +182,7 @@ func (a *App) build() error {
 	}
 	inserter.client = a.jobs
 	a.ingester = inbound.NewIngester(a.pool, a.jobs, a.counts, a.cfg.ZohoModules, group.Options{})
-	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns, a.mirrorConcerns)
+	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns, a.mirrorConcerns, a.endpointConcerns)
 	return a.buildAdmin()
 }
 
@@ -229,7 +231,6 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	mirror.AddWorkers(workers, a.mirror)
 	river.AddWorker(workers, memory.NewRunner(a.pool, jobs, a.writer, a.o.Now, a.log))
 	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
-	a.deliverer = outbound.NewDeliverer(a.pool, jobs, a.counts, a.targets, teller, a.policy(), a.process, a.o.Version, a.o.Now, a.log)
 	river.AddWorker(workers, a.deliverer)
 	river.AddWorker(workers, outbound.NewRedeliverer(a.pool, jobs, a.log))
 	return workers

@@ -285,11 +285,11 @@ func TestWhatIsOldOrSentAgainIsFoundByIndexes(t *testing.T) {
 		},
 		"what is open of a redelivery": {
 			func(q *db.Queries) error {
-				_, err := q.CountRedelivering(t.Context(), db.CountRedeliveringParams{EndpointID: id, Most: 1000})
+				_, err := q.CountRedelivering(t.Context(), db.CountRedeliveringParams{Most: 1000})
 				return err
 			},
-			`1000, ` + endpointID + `, ` + redeliveryID,
-			[]string{"deliveries_open_idx", "deliveries_ordered_idx"},
+			redeliveryID + `, 1000`,
+			[]string{"deliveries_redelivery_idx"},
 		},
 	} {
 		plan := s.plan(t, c.ask, c.values)

@@ -243,7 +243,7 @@ func room(ctx context.Context, q *db.Queries, row db.LockRedeliveryRow) (n int, 
 		n = int(min(int64(n), int64(perSecond), allowed))
 	}
 	open, err := q.CountRedelivering(ctx, db.CountRedeliveringParams{
-		EndpointID: row.EndpointID, RedeliveryID: &row.ID, Most: int32(most), //nolint:gosec // at most twice what per_second may be
+		RedeliveryID: row.ID, Most: int32(most), //nolint:gosec // at most twice what per_second may be
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("count what is open of a redelivery: %w", err)
