@@ -43,6 +43,7 @@ UPDATE deliveries SET status = 'cancelled', finished_at = now(), leased_until = 
 WHERE id IN (
     SELECT d.id FROM deliveries d
     WHERE d.endpoint_id = $1 AND d.status IN ('pending', 'retrying')
+      AND (d.outbox_id IS NOT NULL OR NOT EXISTS (SELECT FROM deliveries m WHERE m.batch_id = d.batch_id AND m.status = 'batched'))
     ORDER BY d.id LIMIT $2
     FOR UPDATE SKIP LOCKED)
 `
@@ -52,7 +53,8 @@ type CancelDeliveriesParams struct {
 	MaxDeliveries int32     `json:"max_deliveries"`
 }
 
-// CancelDeliveries ends open deliveries of an endpoint that is gone, a slice at a time.
+// CancelDeliveries ends open deliveries of an endpoint that is gone, a slice at a time,
+// but for those that carry what somebody held: nothing else leads to it.
 func (q *Queries) CancelDeliveries(ctx context.Context, arg CancelDeliveriesParams) (int64, error) {
 	result, err := q.db.Exec(ctx, cancelDeliveries, arg.EndpointID, arg.MaxDeliveries)
 	if err != nil {
@@ -261,9 +263,10 @@ func (q *Queries) InsertBatch(ctx context.Context, arg InsertBatchParams) error 
 	return err
 }
 
-const insertDeliveries = `-- name: InsertDeliveries :exec
-INSERT INTO deliveries (outbox_id, endpoint_id, order_key, status)
-SELECT n.outbox_id, n.endpoint_id, n.order_key,
+const insertDeliveries = `-- name: InsertDeliveries :many
+WITH made AS (
+INSERT INTO deliveries (outbox_id, endpoint_id, order_key, next_attempt_at, status)
+SELECT n.outbox_id, n.endpoint_id, n.order_key, statement_timestamp(),
        CASE WHEN n.order_key IS NOT NULL
              AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
                   OR EXISTS (SELECT FROM deliveries o
@@ -274,6 +277,8 @@ FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u
                    unnest($3::text[]) AS order_key, generate_subscripts($1::uuid[], 1) AS position) AS u) AS n
 ORDER BY n.position
 ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
+RETURNING endpoint_id, status)
+SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending'
 `
 
 type InsertDeliveriesParams struct {
@@ -283,10 +288,27 @@ type InsertDeliveriesParams struct {
 }
 
 // InsertDeliveries makes one delivery per webhook and endpoint; one that is there
-// stays as it is. With an order key it waits for the open ones of that key.
-func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesParams) error {
-	_, err := q.db.Exec(ctx, insertDeliveries, arg.OutboxIds, arg.EndpointIds, arg.OrderKeys)
-	return err
+// stays as it is. With an order key it waits for the open ones of that key. It returns
+// the endpoints that got some which wait for none. They are due from this statement on
+// and not from the transaction's begin: relays may begin in another order than they relay.
+func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, insertDeliveries, arg.OutboxIds, arg.EndpointIds, arg.OrderKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const insertOpenDeliveries = `-- name: InsertOpenDeliveries :exec
@@ -763,7 +785,8 @@ func (q *Queries) NextDelivery(ctx context.Context, endpointID uuid.UUID) (time.
 }
 
 const nextMembers = `-- name: NextMembers :one
-SELECT count(*) AS members, coalesce(min(n.next_attempt_at), now())::timestamptz AS oldest
+SELECT count(*) AS members, coalesce(min(n.next_attempt_at), now())::timestamptz AS oldest,
+       coalesce(max(n.next_attempt_at), now())::timestamptz AS last_due
 FROM (SELECT d.next_attempt_at FROM deliveries d
       WHERE d.endpoint_id = $1 AND d.status IN ('pending', 'retrying') AND d.outbox_id IS NOT NULL
       ORDER BY d.next_attempt_at, d.id
@@ -778,14 +801,15 @@ type NextMembersParams struct {
 type NextMembersRow struct {
 	Members int64     `json:"members"`
 	Oldest  time.Time `json:"oldest"`
+	LastDue time.Time `json:"last_due"`
 }
 
 // NextMembers returns how many webhooks wait for a batch, at most as many as fill
-// one, and since when the oldest does.
+// one, since when the oldest does, and when the last of them is due.
 func (q *Queries) NextMembers(ctx context.Context, arg NextMembersParams) (NextMembersRow, error) {
 	row := q.db.QueryRow(ctx, nextMembers, arg.EndpointID, arg.BatchSize)
 	var i NextMembersRow
-	err := row.Scan(&i.Members, &i.Oldest)
+	err := row.Scan(&i.Members, &i.Oldest, &i.LastDue)
 	return i, err
 }
 
@@ -883,7 +907,7 @@ func (q *Queries) PullDeliveriesForward(ctx context.Context, arg PullDeliveriesF
 }
 
 const releaseWaiting = `-- name: ReleaseWaiting :execrows
-UPDATE deliveries SET status = 'pending', next_attempt_at = now(), order_key = NULL
+UPDATE deliveries SET status = 'pending', order_key = NULL
 WHERE id IN (
     SELECT d.id FROM deliveries d
     WHERE d.endpoint_id = $1 AND d.order_key IS NOT NULL AND d.status = 'waiting'
@@ -897,7 +921,8 @@ type ReleaseWaitingParams struct {
 }
 
 // ReleaseWaiting lets deliveries go that wait for others of their user at an endpoint
-// that is not ordered any more, a slice at a time.
+// that is not ordered any more, a slice at a time. They keep their time: what came
+// later does not go before them.
 func (q *Queries) ReleaseWaiting(ctx context.Context, arg ReleaseWaitingParams) (int64, error) {
 	result, err := q.db.Exec(ctx, releaseWaiting, arg.EndpointID, arg.MaxDeliveries)
 	if err != nil {

@@ -105,7 +105,7 @@ func (q *Queries) DeleteEndpoint(ctx context.Context, name string) ([]uuid.UUID,
 }
 
 const disableEndpoint = `-- name: DisableEndpoint :exec
-UPDATE endpoints SET status = 'disabled', status_reason = $1, updated_at = now() WHERE id = $2 AND status = 'active'
+UPDATE endpoints SET status = 'disabled', status_reason = $1, probing = false, updated_at = now() WHERE id = $2 AND (status = 'active' OR probing)
 `
 
 type DisableEndpointParams struct {
@@ -779,7 +779,7 @@ func (q *Queries) LockEndpoints(ctx context.Context) ([]LockEndpointsRow, error)
 const lockOrphanedEndpoints = `-- name: LockOrphanedEndpoints :many
 SELECT p.id, greatest(p.wanted, p.done + 1)::bigint AS wanted, p.due_at, now()::timestamptz AS now FROM endpoints p
 WHERE (p.due_at IS NOT NULL OR p.wanted > p.done
-       OR (p.status = 'active' AND EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.status IN ('pending', 'retrying'))))
+       OR ((p.status = 'active' OR p.probing) AND EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.status IN ('pending', 'retrying'))))
   AND NOT EXISTS (SELECT FROM river_job j WHERE j.id = p.job_id
                   AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled'))
 ORDER BY p.id
@@ -886,7 +886,7 @@ func (q *Queries) RemoveEndpoint(ctx context.Context, id uuid.UUID) error {
 
 const resumeEndpoint = `-- name: ResumeEndpoint :one
 UPDATE endpoints SET status = 'active', status_reason = '', probing = false,
-    failing_since = NULL, failures = 0, warned_at = NULL, resume_at = NULL,
+    failing_since = NULL, failures = 0, warned_at = NULL, resume_at = NULL, full_until = NULL,
     updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
 WHERE id = $1
 RETURNING id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing
@@ -1006,9 +1006,9 @@ UPDATE endpoints
 SET name = $1, url = $2, description = $3, events = $4, user_ids = $5, filter = $6,
     form = $7, ordered = $8, batch_size = $9, batch_wait = $10,
     rate_at = CASE WHEN rate_limit IS DISTINCT FROM $11 THEN NULL ELSE rate_at END, rate_limit = $11,
-    full_until = CASE WHEN max_in_flight <> $12 THEN NULL ELSE full_until END, max_in_flight = $12,
-    timeout = $13, retry_schedule = $14, sealed = $15,
-    resume_at = CASE WHEN $16::boolean THEN NULL ELSE resume_at END,
+    full_until = CASE WHEN max_in_flight <> $12 OR $13::boolean THEN NULL ELSE full_until END, max_in_flight = $12,
+    timeout = $14, retry_schedule = $15, sealed = $16,
+    resume_at = CASE WHEN $13::boolean THEN NULL ELSE resume_at END,
     updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
 WHERE id = $17
 RETURNING id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing
@@ -1027,10 +1027,10 @@ type UpdateEndpointParams struct {
 	BatchWait     time.Duration   `json:"batch_wait"`
 	RateLimit     *float32        `json:"rate_limit"`
 	MaxInFlight   int32           `json:"max_in_flight"`
+	Anew          bool            `json:"anew"`
 	Timeout       time.Duration   `json:"timeout"`
 	RetrySchedule []time.Duration `json:"retry_schedule"`
 	Sealed        []byte          `json:"sealed"`
-	Anew          bool            `json:"anew"`
 	ID            uuid.UUID       `json:"id"`
 }
 
@@ -1051,10 +1051,10 @@ func (q *Queries) UpdateEndpoint(ctx context.Context, arg UpdateEndpointParams) 
 		arg.BatchWait,
 		arg.RateLimit,
 		arg.MaxInFlight,
+		arg.Anew,
 		arg.Timeout,
 		arg.RetrySchedule,
 		arg.Sealed,
-		arg.Anew,
 		arg.ID,
 	)
 	var i Endpoint
@@ -1133,7 +1133,7 @@ SET url = excluded.url, events = excluded.events, timeout = excluded.timeout,
     retry_schedule = excluded.retry_schedule, updated_at = now(), resume_at = NULL,
     status = CASE WHEN endpoints.status = 'disabled' THEN 'active' ELSE endpoints.status END,
     status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END,
-    probing = false
+    failing_since = NULL, failures = 0, warned_at = NULL, probing = false
 RETURNING id
 `
 

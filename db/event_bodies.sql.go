@@ -53,31 +53,11 @@ func (q *Queries) HasEventBody(ctx context.Context, eventID int64) (bool, error)
 	return exists, err
 }
 
-const insertEventBodies = `-- name: InsertEventBodies :exec
-INSERT INTO event_bodies (event_id, received_at, body_id, content_type, headers, body, record)
-SELECT n.event_id, now(), n.body_id, n.content_type, n.headers, n.body, n.record
-FROM (SELECT unnest($1::bigint[]) AS event_id, unnest($2::bigint[]) AS body_id,
-             unnest($3::text[]) AS content_type, unnest($4::jsonb[]) AS headers,
-             unnest($5::bytea[]) AS body, unnest($6::bytea[]) AS record) AS n
-`
-
 type InsertEventBodiesParams struct {
-	EventIds     []int64  `json:"event_ids"`
-	BodyIds      []int64  `json:"body_ids"`
-	ContentTypes []string `json:"content_types"`
-	Headers      [][]byte `json:"headers"`
-	Bodies       [][]byte `json:"bodies"`
-	Records      [][]byte `json:"records"`
-}
-
-func (q *Queries) InsertEventBodies(ctx context.Context, arg InsertEventBodiesParams) error {
-	_, err := q.db.Exec(ctx, insertEventBodies,
-		arg.EventIds,
-		arg.BodyIds,
-		arg.ContentTypes,
-		arg.Headers,
-		arg.Bodies,
-		arg.Records,
-	)
-	return err
+	EventID     int64  `json:"event_id"`
+	BodyID      int64  `json:"body_id"`
+	ContentType string `json:"content_type"`
+	Headers     []byte `json:"headers"`
+	Body        []byte `json:"body"`
+	Record      []byte `json:"record"`
 }

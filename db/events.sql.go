@@ -65,56 +65,19 @@ func (q *Queries) GetEvent(ctx context.Context, id int64) (Event, error) {
 	return i, err
 }
 
-const insertEvents = `-- name: InsertEvents :execrows
-INSERT INTO events (id, source, event_id, digest, module, operation, record_id, user_id, modified_fields, occurred_at, status, processed_at)
-SELECT n.id, $1, n.event_id, n.digest, n.module, n.operation, n.record_id, n.user_id,
-       -- Field names joined by a unit separator: an array of arrays cannot be unnested.
-       coalesce(string_to_array(nullif(n.modified_fields, ''), chr(31)), '{}'), nullif(n.occurred_at, '0001-01-01 00:00:00+00'), n.status,
-       CASE WHEN n.status = 'processed' THEN now() END
-FROM (SELECT unnest($2::bigint[]) AS id, unnest($3::text[]) AS event_id, unnest($4::bytea[]) AS digest,
-             unnest($5::text[]) AS module, unnest($6::text[]) AS operation,
-             unnest($7::text[]) AS record_id, unnest($8::text[]) AS user_id,
-             unnest($9::text[]) AS modified_fields, unnest($10::timestamptz[]) AS occurred_at,
-             unnest($11::text[]) AS status) AS n
-ORDER BY n.event_id
-ON CONFLICT ON CONSTRAINT events_source_event_id_key DO NOTHING
-`
-
 type InsertEventsParams struct {
-	Source         string      `json:"source"`
-	Ids            []int64     `json:"ids"`
-	EventIds       []string    `json:"event_ids"`
-	Digests        [][]byte    `json:"digests"`
-	Modules        []string    `json:"modules"`
-	Operations     []string    `json:"operations"`
-	RecordIds      []string    `json:"record_ids"`
-	UserIds        []string    `json:"user_ids"`
-	ModifiedFields []string    `json:"modified_fields"`
-	OccurredAt     []time.Time `json:"occurred_at"`
-	Statuses       []string    `json:"statuses"`
-}
-
-// InsertEvents stores events in the order of their key, so that two groups with
-// the same ids wait for each other instead of deadlocking. An event whose key
-// is there already is left out: the count tells.
-func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, insertEvents,
-		arg.Source,
-		arg.Ids,
-		arg.EventIds,
-		arg.Digests,
-		arg.Modules,
-		arg.Operations,
-		arg.RecordIds,
-		arg.UserIds,
-		arg.ModifiedFields,
-		arg.OccurredAt,
-		arg.Statuses,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	ID             int64      `json:"id"`
+	Source         string     `json:"source"`
+	EventID        string     `json:"event_id"`
+	Digest         []byte     `json:"digest"`
+	Module         string     `json:"module"`
+	Operation      string     `json:"operation"`
+	RecordID       string     `json:"record_id"`
+	UserID         string     `json:"user_id"`
+	ModifiedFields []string   `json:"modified_fields"`
+	OccurredAt     *time.Time `json:"occurred_at"`
+	Status         string     `json:"status"`
+	ProcessedAt    *time.Time `json:"processed_at"`
 }
 
 const listEventDigests = `-- name: ListEventDigests :many
@@ -676,23 +639,29 @@ func (q *Queries) OldestWaitingEvent(ctx context.Context) (time.Time, error) {
 }
 
 const reserveEventIDs = `-- name: ReserveEventIDs :many
-SELECT nextval(pg_get_serial_sequence('events', 'id'))::bigint FROM generate_series(1, $1::int)
+SELECT nextval('events_id_seq')::bigint AS id, now()::timestamptz AS now FROM generate_series(1, $1::int)
 `
 
-// ReserveEventIDs hands out the next n ids, lowest first: the order of arrival.
-func (q *Queries) ReserveEventIDs(ctx context.Context, n int32) ([]int64, error) {
+type ReserveEventIDsRow struct {
+	ID  int64     `json:"id"`
+	Now time.Time `json:"now"`
+}
+
+// ReserveEventIDs hands out the next n ids, lowest first: the order of arrival. now is
+// the transaction's time, received_at of what it stores.
+func (q *Queries) ReserveEventIDs(ctx context.Context, n int32) ([]ReserveEventIDsRow, error) {
 	rows, err := q.db.Query(ctx, reserveEventIDs, n)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []int64{}
+	items := []ReserveEventIDsRow{}
 	for rows.Next() {
-		var column_1 int64
-		if err := rows.Scan(&column_1); err != nil {
+		var i ReserveEventIDsRow
+		if err := rows.Scan(&i.ID, &i.Now); err != nil {
 			return nil, err
 		}
-		items = append(items, column_1)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

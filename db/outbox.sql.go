@@ -142,7 +142,7 @@ const insertOutboxOnce = `-- name: InsertOutboxOnce :many
 INSERT INTO outbox (id, seq, event, user_id, payload)
 SELECT n.id, n.seq, n.event, n.user_id, n.payload
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS event, unnest($3::text[]) AS user_id,
-             unnest($4::bytea[]) AS payload, nextval(pg_get_serial_sequence('outbox', 'seq')) AS seq) AS n
+             unnest($4::bytea[]) AS payload, nextval('outbox_seq_seq') AS seq) AS n
 ORDER BY n.id
 ON CONFLICT (id) DO NOTHING
 RETURNING id
@@ -184,7 +184,7 @@ func (q *Queries) InsertOutboxOnce(ctx context.Context, arg InsertOutboxOncePara
 }
 
 const listOutboxToRelay = `-- name: ListOutboxToRelay :many
-SELECT id, seq, event, user_id FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT $1
+SELECT id, seq, event, user_id, coalesce(octet_length(payload), 0)::int AS size FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT $1
 `
 
 type ListOutboxToRelayRow struct {
@@ -192,8 +192,10 @@ type ListOutboxToRelayRow struct {
 	Seq    int64     `json:"seq"`
 	Event  string    `json:"event"`
 	UserID string    `json:"user_id"`
+	Size   int32     `json:"size"`
 }
 
+// ListOutboxToRelay returns what waits to be relayed, in the order of seq, with the size of each payload in bytes.
 func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListOutboxToRelayRow, error) {
 	rows, err := q.db.Query(ctx, listOutboxToRelay, maxRows)
 	if err != nil {
@@ -208,6 +210,7 @@ func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListO
 			&i.Seq,
 			&i.Event,
 			&i.UserID,
+			&i.Size,
 		); err != nil {
 			return nil, err
 		}

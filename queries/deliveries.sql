@@ -1,8 +1,11 @@
--- name: InsertDeliveries :exec
+-- name: InsertDeliveries :many
 -- InsertDeliveries makes one delivery per webhook and endpoint; one that is there
--- stays as it is. With an order key it waits for the open ones of that key.
-INSERT INTO deliveries (outbox_id, endpoint_id, order_key, status)
-SELECT n.outbox_id, n.endpoint_id, n.order_key,
+-- stays as it is. With an order key it waits for the open ones of that key. It returns
+-- the endpoints that got some which wait for none. They are due from this statement on
+-- and not from the transaction's begin: relays may begin in another order than they relay.
+WITH made AS (
+INSERT INTO deliveries (outbox_id, endpoint_id, order_key, next_attempt_at, status)
+SELECT n.outbox_id, n.endpoint_id, n.order_key, statement_timestamp(),
        CASE WHEN n.order_key IS NOT NULL
              AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
                   OR EXISTS (SELECT FROM deliveries o
@@ -12,7 +15,9 @@ FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u
       FROM (SELECT unnest(@outbox_ids::uuid[]) AS outbox_id, unnest(@endpoint_ids::uuid[]) AS endpoint_id,
                    unnest(@order_keys::text[]) AS order_key, generate_subscripts(@outbox_ids::uuid[], 1) AS position) AS u) AS n
 ORDER BY n.position
-ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING;
+ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
+RETURNING endpoint_id, status)
+SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending';
 
 -- name: LeaseDeliveries :many
 -- LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
@@ -92,11 +97,13 @@ ORDER BY next_attempt_at, id
 LIMIT 1;
 
 -- name: CancelDeliveries :execrows
--- CancelDeliveries ends open deliveries of an endpoint that is gone, a slice at a time.
+-- CancelDeliveries ends open deliveries of an endpoint that is gone, a slice at a time,
+-- but for those that carry what somebody held: nothing else leads to it.
 UPDATE deliveries SET status = 'cancelled', finished_at = now(), leased_until = NULL
 WHERE id IN (
     SELECT d.id FROM deliveries d
     WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying')
+      AND (d.outbox_id IS NOT NULL OR NOT EXISTS (SELECT FROM deliveries m WHERE m.batch_id = d.batch_id AND m.status = 'batched'))
     ORDER BY d.id LIMIT @max_deliveries
     FOR UPDATE SKIP LOCKED);
 
@@ -124,8 +131,9 @@ WHERE id IN (
 
 -- name: ReleaseWaiting :execrows
 -- ReleaseWaiting lets deliveries go that wait for others of their user at an endpoint
--- that is not ordered any more, a slice at a time.
-UPDATE deliveries SET status = 'pending', next_attempt_at = now(), order_key = NULL
+-- that is not ordered any more, a slice at a time. They keep their time: what came
+-- later does not go before them.
+UPDATE deliveries SET status = 'pending', order_key = NULL
 WHERE id IN (
     SELECT d.id FROM deliveries d
     WHERE d.endpoint_id = @endpoint_id AND d.order_key IS NOT NULL AND d.status = 'waiting'
@@ -158,8 +166,9 @@ WHERE id IN (
 
 -- name: NextMembers :one
 -- NextMembers returns how many webhooks wait for a batch, at most as many as fill
--- one, and since when the oldest does.
-SELECT count(*) AS members, coalesce(min(n.next_attempt_at), now())::timestamptz AS oldest
+-- one, since when the oldest does, and when the last of them is due.
+SELECT count(*) AS members, coalesce(min(n.next_attempt_at), now())::timestamptz AS oldest,
+       coalesce(max(n.next_attempt_at), now())::timestamptz AS last_due
 FROM (SELECT d.next_attempt_at FROM deliveries d
       WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying') AND d.outbox_id IS NOT NULL
       ORDER BY d.next_attempt_at, d.id

@@ -8,7 +8,7 @@ SET url = excluded.url, events = excluded.events, timeout = excluded.timeout,
     retry_schedule = excluded.retry_schedule, updated_at = now(), resume_at = NULL,
     status = CASE WHEN endpoints.status = 'disabled' THEN 'active' ELSE endpoints.status END,
     status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END,
-    probing = false
+    failing_since = NULL, failures = 0, warned_at = NULL, probing = false
 RETURNING id;
 
 -- name: DeleteEndpoint :many
@@ -58,7 +58,7 @@ UPDATE endpoints SET full_until = NULL WHERE id = @id;
 
 -- name: DisableEndpoint :exec
 -- DisableEndpoint stops sending to an endpoint; its open deliveries are held.
-UPDATE endpoints SET status = 'disabled', status_reason = @reason, updated_at = now() WHERE id = @id AND status = 'active';
+UPDATE endpoints SET status = 'disabled', status_reason = @reason, probing = false, updated_at = now() WHERE id = @id AND (status = 'active' OR probing);
 
 -- name: ListEndpointHealth :many
 -- ListEndpointHealth returns how endpoints are, without a lock: whether what is known
@@ -84,7 +84,7 @@ UPDATE endpoints SET status = @status, status_reason = @status_reason, failing_s
 -- LockOrphanedEndpoints finds lanes with work whose one job is not live any more.
 SELECT p.id, greatest(p.wanted, p.done + 1)::bigint AS wanted, p.due_at, now()::timestamptz AS now FROM endpoints p
 WHERE (p.due_at IS NOT NULL OR p.wanted > p.done
-       OR (p.status = 'active' AND EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.status IN ('pending', 'retrying'))))
+       OR ((p.status = 'active' OR p.probing) AND EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = p.id AND d.status IN ('pending', 'retrying'))))
   AND NOT EXISTS (SELECT FROM river_job j WHERE j.id = p.job_id
                   AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled'))
 ORDER BY p.id
@@ -130,7 +130,7 @@ UPDATE endpoints
 SET name = @name, url = @url, description = @description, events = @events, user_ids = @user_ids, filter = @filter,
     form = @form, ordered = @ordered, batch_size = @batch_size, batch_wait = @batch_wait,
     rate_at = CASE WHEN rate_limit IS DISTINCT FROM @rate_limit THEN NULL ELSE rate_at END, rate_limit = @rate_limit,
-    full_until = CASE WHEN max_in_flight <> @max_in_flight THEN NULL ELSE full_until END, max_in_flight = @max_in_flight,
+    full_until = CASE WHEN max_in_flight <> @max_in_flight OR @anew::boolean THEN NULL ELSE full_until END, max_in_flight = @max_in_flight,
     timeout = @timeout, retry_schedule = @retry_schedule, sealed = @sealed,
     resume_at = CASE WHEN @anew::boolean THEN NULL ELSE resume_at END,
     updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
@@ -147,7 +147,7 @@ RETURNING *;
 -- name: ResumeEndpoint :one
 -- ResumeEndpoint makes a locked endpoint one that nothing is known against.
 UPDATE endpoints SET status = 'active', status_reason = '', probing = false,
-    failing_since = NULL, failures = 0, warned_at = NULL, resume_at = NULL,
+    failing_since = NULL, failures = 0, warned_at = NULL, resume_at = NULL, full_until = NULL,
     updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
 WHERE id = @id
 RETURNING *;

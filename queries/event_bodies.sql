@@ -1,9 +1,5 @@
--- name: InsertEventBodies :exec
-INSERT INTO event_bodies (event_id, received_at, body_id, content_type, headers, body, record)
-SELECT n.event_id, now(), n.body_id, n.content_type, n.headers, n.body, n.record
-FROM (SELECT unnest(@event_ids::bigint[]) AS event_id, unnest(@body_ids::bigint[]) AS body_id,
-             unnest(@content_types::text[]) AS content_type, unnest(@headers::jsonb[]) AS headers,
-             unnest(@bodies::bytea[]) AS body, unnest(@records::bytea[]) AS record) AS n;
+-- name: InsertEventBodies :copyfrom
+INSERT INTO event_bodies (event_id, body_id, content_type, headers, body, record) VALUES (@event_id, @body_id, @content_type, @headers, @body, @record);
 
 -- name: GetEventBody :one
 -- GetEventBody returns the body that an event came in, as it came.

@@ -1,6 +1,7 @@
 -- name: ReserveEventIDs :many
--- ReserveEventIDs hands out the next n ids, lowest first: the order of arrival.
-SELECT nextval(pg_get_serial_sequence('events', 'id'))::bigint FROM generate_series(1, @n::int);
+-- ReserveEventIDs hands out the next n ids, lowest first: the order of arrival. now is
+-- the transaction's time, received_at of what it stores.
+SELECT nextval('events_id_seq')::bigint AS id, now()::timestamptz AS now FROM generate_series(1, @n::int);
 
 -- name: LockEventRecords :exec
 -- LockEventRecords makes groups that derive event ids of the same record wait
@@ -34,22 +35,12 @@ CROSS JOIN LATERAL (
     SELECT s.digest FROM events s WHERE s.source = @source AND s.event_id = k.event_id LIMIT 1
 ) AS e;
 
--- name: InsertEvents :execrows
--- InsertEvents stores events in the order of their key, so that two groups with
--- the same ids wait for each other instead of deadlocking. An event whose key
--- is there already is left out: the count tells.
+-- name: InsertEvents :copyfrom
+-- InsertEvents stores events. They are to come in the order of their key, so that two
+-- groups with the same ids wait for each other instead of deadlocking. One whose key
+-- is there already fails the statement, by events_source_event_id_key.
 INSERT INTO events (id, source, event_id, digest, module, operation, record_id, user_id, modified_fields, occurred_at, status, processed_at)
-SELECT n.id, @source, n.event_id, n.digest, n.module, n.operation, n.record_id, n.user_id,
-       -- Field names joined by a unit separator: an array of arrays cannot be unnested.
-       coalesce(string_to_array(nullif(n.modified_fields, ''), chr(31)), '{}'), nullif(n.occurred_at, '0001-01-01 00:00:00+00'), n.status,
-       CASE WHEN n.status = 'processed' THEN now() END
-FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@event_ids::text[]) AS event_id, unnest(@digests::bytea[]) AS digest,
-             unnest(@modules::text[]) AS module, unnest(@operations::text[]) AS operation,
-             unnest(@record_ids::text[]) AS record_id, unnest(@user_ids::text[]) AS user_id,
-             unnest(@modified_fields::text[]) AS modified_fields, unnest(@occurred_at::timestamptz[]) AS occurred_at,
-             unnest(@statuses::text[]) AS status) AS n
-ORDER BY n.event_id
-ON CONFLICT ON CONSTRAINT events_source_event_id_key DO NOTHING;
+VALUES (@id, @source, @event_id, @digest, @module, @operation, @record_id, @user_id, @modified_fields, @occurred_at, @status, @processed_at);
 
 -- name: ListEventsToRoute :many
 -- ListEventsToRoute reads events with their record's fields and the account

@@ -13,7 +13,7 @@ ORDER BY n.position;
 INSERT INTO outbox (id, seq, event, user_id, payload)
 SELECT n.id, n.seq, n.event, n.user_id, n.payload
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@events::text[]) AS event, unnest(@user_ids::text[]) AS user_id,
-             unnest(@payloads::bytea[]) AS payload, nextval(pg_get_serial_sequence('outbox', 'seq')) AS seq) AS n
+             unnest(@payloads::bytea[]) AS payload, nextval('outbox_seq_seq') AS seq) AS n
 ORDER BY n.id
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
@@ -23,7 +23,8 @@ RETURNING id;
 SELECT pg_advisory_xact_lock(hashtextextended('memrelay relay', 0));
 
 -- name: ListOutboxToRelay :many
-SELECT id, seq, event, user_id FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT @max_rows;
+-- ListOutboxToRelay returns what waits to be relayed, in the order of seq, with the size of each payload in bytes.
+SELECT id, seq, event, user_id, coalesce(octet_length(payload), 0)::int AS size FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT @max_rows;
 
 -- name: ListPayloads :many
 SELECT id, payload FROM outbox WHERE id = ANY (@ids::uuid[]);

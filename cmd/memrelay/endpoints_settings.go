@@ -139,7 +139,7 @@ func (f endpointFlags) secrets(in *endpoint.Settings, stdin io.Reader) error {
 		for _, h := range f.Headers {
 			name, value, ok := strings.Cut(h, "=")
 			if !ok {
-				return usage(fmt.Errorf("--header %s: want NAME=VALUE or NAME=@FILE", name))
+				return usage(errors.New("--header: want NAME=VALUE or NAME=@FILE")) // not what was given: it may be a secret
 			}
 			var err error
 			if headers[name], err = secretFrom(value, stdin); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -36,6 +37,10 @@ func main() {
 		err = VerifyBody(header, body, secrets)
 	} else if err == nil {
 		err = Verify(header, body, secrets, time.Unix(*now, 0))
+	}
+	if errors.Is(err, ErrSecret) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "invalid:", err)

@@ -6,12 +6,15 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,12 +24,20 @@ import (
 // has recorded and sends again.
 const tolerance = 5 * time.Minute // both ways
 
-var errEmptySecret = errors.New("a secret is empty: anybody could sign with it")
+// memrelay sends no more. Each that is checked by a public key costs a reading of the body.
+const mostSignatures = 10
+
+// ErrSecret is in the error when a secret of yours is wrong, and not the webhook: answer
+// 500, so that it comes again.
+var ErrSecret = errors.New("a secret cannot be used")
+
+var errEmpty = fmt.Errorf("%w: it is empty, so that anybody could sign with it", ErrSecret)
 
 // Verify returns nil if one of the secrets signed this id, time and body, and else why not.
 //
 // The body is the bytes as they came: JSON that was parsed and written again differs.
-// There may be several secrets, so that the old one still counts while you change it.
+// A secret is one that signs, or the public key (whpk_...) of one that does. There may be
+// several, so that the old one still counts while you change it.
 func Verify(header http.Header, body []byte, secrets []string, now time.Time) error {
 	id := header.Get("webhook-id")
 	if id == "" {
@@ -36,9 +47,12 @@ func Verify(header http.Header, body []byte, secrets []string, now time.Time) er
 	if timestamp == "" {
 		return errors.New("webhook-timestamp is missing")
 	}
-	signatures := header.Get("webhook-signature")
-	if signatures == "" {
+	if header.Get("webhook-signature") == "" {
 		return errors.New("webhook-signature is missing")
+	}
+	signatures := strings.Split(header.Get("webhook-signature"), " ")
+	if len(signatures) > mostSignatures {
+		return errors.New("webhook-signature holds too many")
 	}
 	if err := checkAge(timestamp, now); err != nil {
 		return err
@@ -46,14 +60,12 @@ func Verify(header http.Header, body []byte, secrets []string, now time.Time) er
 
 	signed := append([]byte(id+"."+timestamp+"."), body...)
 	for _, secret := range secrets {
-		if secret == "" {
-			return errEmptySecret
+		matches, err := checkBy(secret, signed)
+		if err != nil {
+			return err
 		}
-		expected := "v1," + base64.StdEncoding.EncodeToString(mac(standardKey(secret), signed))
-		for _, signature := range strings.Split(signatures, " ") {
-			if hmac.Equal([]byte(signature), []byte(expected)) {
-				return nil
-			}
+		if slices.ContainsFunc(signatures, matches) {
+			return nil
 		}
 	}
 	return errors.New("webhook-signature does not match")
@@ -62,7 +74,7 @@ func Verify(header http.Header, body []byte, secrets []string, now time.Time) er
 // VerifyBody returns nil if one of the secrets signed this body, and else why not.
 //
 // Prefer Verify: X-Webhook-Signature covers neither the id nor the time, so that
-// whoever has recorded a webhook can send it again as a new one.
+// whoever has recorded a webhook can send it again as a new one. No public key checks it.
 func VerifyBody(header http.Header, body []byte, secrets []string) error {
 	signature := header.Get("x-webhook-signature")
 	if signature == "" {
@@ -70,7 +82,10 @@ func VerifyBody(header http.Header, body []byte, secrets []string) error {
 	}
 	for _, secret := range secrets {
 		if secret == "" {
-			return errEmptySecret
+			return errEmpty
+		}
+		if isPublic(secret) {
+			return fmt.Errorf("%w: X-Webhook-Signature is not checked by a public key", ErrSecret)
 		}
 		expected := "sha256=" + hex.EncodeToString(mac([]byte(secret), body))
 		if hmac.Equal([]byte(signature), []byte(expected)) {
@@ -94,6 +109,30 @@ func checkAge(timestamp string, now time.Time) error {
 	}
 	return nil
 }
+
+// checkBy returns what tells a signature of this content, by the secret or by that of
+// the public key, from all others.
+func checkBy(secret string, signed []byte) (matches func(signature string) bool, err error) {
+	if secret == "" {
+		return nil, errEmpty
+	}
+	if !isPublic(secret) {
+		expected := []byte("v1," + base64.StdEncoding.EncodeToString(mac(standardKey(secret), signed)))
+		return func(signature string) bool { return hmac.Equal([]byte(signature), expected) }, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whpk_"))
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%w: a public key is whpk_ and the base64 of 32 bytes", ErrSecret)
+	}
+	return func(signature string) bool {
+		coded, found := strings.CutPrefix(signature, "v1a,")
+		raw, err := base64.StdEncoding.DecodeString(coded)
+		return found && err == nil && ed25519.Verify(key, signed, raw)
+	}, nil
+}
+
+// A public key is no secret: whoever used it as one would believe everybody who knows it.
+func isPublic(secret string) bool { return strings.HasPrefix(secret, "whpk_") }
 
 // The base64 after whsec_ stands for the key. Any other secret is the key itself.
 func standardKey(secret string) []byte {

@@ -4,7 +4,7 @@
 //
 //     WEBHOOK_SECRET=whsec_... node verify.mjs headers.txt body.json
 
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, createPublicKey, timingSafeEqual, verify as verifyEd25519 } from "node:crypto";
 import { readFileSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -12,6 +12,9 @@ import { parseArgs } from "node:util";
 // Clocks differ a little. A webhook much older than that is one that somebody
 // has recorded and sends again.
 const tolerance = 5 * 60; // seconds, both ways
+
+// memrelay sends no more. Each that is checked by a public key costs a reading of the body.
+const mostSignatures = 10;
 
 /** The request is not to be believed; the message says why. */
 export class InvalidWebhook extends Error {}
@@ -21,20 +24,19 @@ export class InvalidWebhook extends Error {}
  *
  * headers have names in lower case, as those of node:http do.
  * body is the Buffer as it came: JSON that was parsed and written again differs.
- * secrets is an array, so that the old one still counts while you change it.
+ * secrets is an array, so that the old one still counts while you change it. Each is one
+ * that signs, or the public key (whpk_...) of one that does.
  */
 export function verify(headers, body, secrets, now = Date.now() / 1000) {
   const id = required(headers, "webhook-id");
   const timestamp = required(headers, "webhook-timestamp");
-  const signatures = required(headers, "webhook-signature");
+  const signatures = required(headers, "webhook-signature").split(" ");
+  if (signatures.length > mostSignatures) throw new InvalidWebhook("webhook-signature holds too many");
   checkAge(timestamp, now);
 
   const signed = Buffer.concat([Buffer.from(`${id}.${timestamp}.`), body]);
   for (const secret of secrets) {
-    const expected = "v1," + mac(standardKey(secret), signed).toString("base64");
-    for (const signature of signatures.split(" ")) {
-      if (same(signature, expected)) return;
-    }
+    if (signatures.some(checkBy(secret, signed))) return;
   }
   throw new InvalidWebhook("webhook-signature does not match");
 }
@@ -43,11 +45,12 @@ export function verify(headers, body, secrets, now = Date.now() / 1000) {
  * Throws InvalidWebhook unless one of the secrets signed this body.
  *
  * Prefer verify(): X-Webhook-Signature covers neither the id nor the time, so that
- * whoever has recorded a webhook can send it again as a new one.
+ * whoever has recorded a webhook can send it again as a new one. No public key checks it.
  */
 export function verifyBody(headers, body, secrets) {
   const signature = required(headers, "x-webhook-signature");
   for (const secret of secrets) {
+    if (isPublic(secret)) throw new Error("X-Webhook-Signature is not checked by a public key");
     const expected = "sha256=" + mac(Buffer.from(secret), body).toString("hex");
     if (same(signature, expected)) return;
   }
@@ -65,6 +68,26 @@ function checkAge(timestamp, now) {
   const age = now - Number(timestamp);
   if (age < -tolerance) throw new InvalidWebhook("webhook-timestamp is in the future");
   if (!(age <= tolerance)) throw new InvalidWebhook("webhook-timestamp is too old"); // also if now is not a number
+}
+
+// Returns what tells a signature of this content, by the secret or by that of the public
+// key, from all others.
+function checkBy(secret, signed) {
+  if (!isPublic(secret)) {
+    const expected = "v1," + mac(standardKey(secret), signed).toString("base64");
+    return (signature) => same(signature, expected);
+  }
+  if (!/^whpk_[A-Za-z0-9+/]{43}=$/.test(secret)) throw new Error("a public key is whpk_ and the base64 of 32 bytes");
+  const x = Buffer.from(secret.slice("whpk_".length), "base64").toString("base64url");
+  const key = createPublicKey({ format: "jwk", key: { kty: "OKP", crv: "Ed25519", x } });
+  return (signature) =>
+    /^v1a,[A-Za-z0-9+/]{86}==$/.test(signature) &&
+    verifyEd25519(null, signed, key, Buffer.from(signature.slice("v1a,".length), "base64"));
+}
+
+// A public key is no secret: whoever used it as one would believe everybody who knows it.
+function isPublic(secret) {
+  return secret.startsWith("whpk_");
 }
 
 // The base64 after whsec_ stands for the key. Any other secret is the key itself.
@@ -111,9 +134,9 @@ function main() {
     if (options["body-only"]) verifyBody(headers, body, secrets);
     else verify(headers, body, secrets, options.now && Number(options.now));
   } catch (error) {
-    if (!(error instanceof InvalidWebhook)) throw error;
-    console.error(`invalid: ${error.message}`);
-    process.exit(1);
+    const invalid = error instanceof InvalidWebhook;
+    console.error(invalid ? `invalid: ${error.message}` : error.message);
+    process.exit(invalid ? 1 : 2);
   }
   console.log("valid");
 }

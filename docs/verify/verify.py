@@ -3,6 +3,8 @@
 Paste verify() into your receiver, or check by hand what it has received:
 
     WEBHOOK_SECRET=whsec_... python3 verify.py headers.txt body.json
+
+Python's own library has no ed25519, so public keys (whpk_...) are refused here.
 """
 
 import argparse
@@ -16,6 +18,8 @@ import time
 # has recorded and sends again.
 TOLERANCE = 5 * 60  # seconds, both ways
 
+MOST_SIGNATURES = 10  # memrelay sends no more
+
 
 class InvalidWebhook(Exception):
     """The request is not to be believed; the text says why."""
@@ -26,17 +30,21 @@ def verify(headers, body, secrets, now=None):
 
     headers are looked up in lower case; those of most frameworks ignore the case.
     body is the bytes as they came: JSON that was parsed and written again differs.
-    secrets is a list, so that the old one still counts while you change it.
+    secrets is a list, so that the old one still counts while you change it. One that
+    cannot be used is a ValueError.
     """
+    check_secrets(secrets)
     webhook_id = required(headers, "webhook-id")
     timestamp = required(headers, "webhook-timestamp")
-    signatures = required(headers, "webhook-signature")
+    signatures = required(headers, "webhook-signature").split(" ")
+    if len(signatures) > MOST_SIGNATURES:
+        raise InvalidWebhook("webhook-signature holds too many")
     check_age(timestamp, time.time() if now is None else now)
 
     signed = f"{webhook_id}.{timestamp}.".encode() + body
     for secret in secrets:
         expected = b"v1," + base64.b64encode(mac(standard_key(secret), signed))
-        for signature in signatures.split(" "):
+        for signature in signatures:
             if hmac.compare_digest(signature.encode(), expected):
                 return
     raise InvalidWebhook("webhook-signature does not match")
@@ -48,12 +56,22 @@ def verify_body(headers, body, secrets):
     Prefer verify(): X-Webhook-Signature covers neither the id nor the time, so that
     whoever has recorded a webhook can send it again as a new one.
     """
+    check_secrets(secrets)
     signature = required(headers, "x-webhook-signature")
     for secret in secrets:
         expected = "sha256=" + mac(secret.encode(), body).hex()
         if hmac.compare_digest(signature.encode(), expected.encode()):
             return
     raise InvalidWebhook("x-webhook-signature does not match")
+
+
+def check_secrets(secrets):
+    for secret in secrets:
+        if not secret:
+            raise ValueError("a secret is empty: anybody could sign with it")
+        if secret.startswith("whpk_"):
+            # As a secret it would do for everybody who knows it.
+            raise ValueError("a public key needs ed25519, which Python's own library has not: take the secret")
 
 
 def required(headers, name):
@@ -86,8 +104,6 @@ def standard_key(secret):
 
 
 def mac(key, message):
-    if not key:
-        raise ValueError("a secret is empty: anybody could sign with it")
     return hmac.digest(key, message, "sha256")
 
 
@@ -122,6 +138,8 @@ def main():
             verify(headers, body, secrets, options.now)
     except InvalidWebhook as reason:
         sys.exit(f"invalid: {reason}")
+    except ValueError as mistake:
+        parser.error(str(mistake))
     print("valid")
 
 

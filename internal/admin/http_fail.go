@@ -25,7 +25,7 @@ func conflicts() []respond.Error {
 		conflict(endpoint.ErrExists, "endpoint_exists", "There is an endpoint of this name."),
 		conflict(endpoint.ErrEnv, "set_by_environment", "This endpoint is what the settings say: change it there. It can be paused and resumed."),
 		conflict(endpoint.ErrNoKey, "no_key", "MEMRELAY_KEY is not set: without it no secret is stored."),
-		conflict(seal.ErrWrongKey, "locked", "No key of MEMRELAY_KEY opens the secrets of this endpoint."),
+		conflict(seal.ErrWrongKey, "locked", "No key of MEMRELAY_KEY opens the secrets of this endpoint: set the old key again, or send auth, headers and signing together."),
 		conflict(endpoint.ErrOpen, "delivery_open", "This delivery is on its way: only what has ended can be sent again."),
 		conflict(endpoint.ErrPayloadGone, "payload_gone", "What this delivery told is no longer stored."),
 		conflict(endpoint.ErrEndpointGone, "endpoint_gone", "The endpoint of this delivery is deleted."),

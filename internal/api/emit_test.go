@@ -20,7 +20,10 @@ import (
 	"github.com/memrelay/memrelay/internal/memory"
 )
 
-const addedData = `{"result":{"id":"01a201a3-85e8-7166-bd98-bdae5e578901","content":"x","metadata":{}}}`
+const (
+	addedResult = `{"id":"01a201a3-85e8-7166-bd98-bdae5e578901","content":"x","metadata":{}}`
+	addedData   = `{"result":` + addedResult + `}`
+)
 
 // addedEvent is memory_added of a user, with more fields where there are.
 func addedEvent(user string, more ...string) string {
@@ -85,6 +88,10 @@ func TestEachEventOfABatchHasItsOwnOutcome(t *testing.T) {
 		{`{"event":"event.dead","user_id":"ada","data":{}}`, "failed event: want one of memory_added "},
 		{`{"event":"memory_added","user_id":"ada"}`, "failed data: is required"},
 		{`{"event":"memory_added","user_id":"ada","data":null}`, "failed data: is required"},
+		{`{"event":"memory_added","user_id":"ada","data":{"user_id":"bob","result":` + addedResult + `}}`, "failed data: its user_id is another than that of the event"},
+		{`{"event":"memory_added","user_id":"ada","data":{"user_id":"bob","result":` + addedResult + `,"user_id":"ada"}}`, "failed data: its user_id is another than that of the event"},
+		{`{"event":"memory_added","user_id":"ada","data":{"USER_\u0049d":"bob","result":` + addedResult + `}}`, "failed data: its user_id is another than that of the event"},
+		{`{"event":"memory_added","user_id":"ada","data":{"user_id":["ada"],"result":` + addedResult + `}}`, "failed data: its user_id is another than that of the event"},
 		{`{"event":"memory_added","user_id":"ada","data":[]}`, "failed data of memory_added: "},
 		{`{"event":"memory_added","user_id":"ada","data":{"result":{"id":"7","content":"x","metadata":{}}}}`, "failed data of memory_added: "},
 		{`{"event":"memory_added","user_id":"ada","data":{"result":"\u0000` + strings.Repeat("é", 900) + `"}}`, "failed data of memory_added: "},
@@ -122,7 +129,7 @@ func TestEachEventOfABatchHasItsOwnOutcome(t *testing.T) {
 			t.Errorf("%.100s: the reason cannot be kept: %q", tc.event, got[i])
 		}
 	}
-	if got := count(e); got != "4 26 1" {
+	if got := count(e); got != "4 30 1" {
 		t.Errorf("counted %s", got)
 	}
 	if diff := cmp.Diff([]string{"memory_added", "memory_searched", "memory_added", "memory_added"}, cataloguetest.Outbox(t, h.pool)); diff != "" {
@@ -133,6 +140,15 @@ func TestEachEventOfABatchHasItsOwnOutcome(t *testing.T) {
 	}
 	if got, want := h.stored(t), "0 memories, 0 changes, 0 lines, 0 runs, 0 keys, 4 told"; got != want {
 		t.Errorf("there are %s, want %s", got, want)
+	}
+}
+
+func TestDataMaySayWhoseItIs(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	e := h.emit(t, "ada", `{"event":"memory_added","user_id":"ada","data":{"user_id":"ada","result":`+addedResult+`}}`)
+	if got := outcomes(e); got[0] != "success" {
+		t.Errorf("%s", got)
 	}
 }
 

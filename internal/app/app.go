@@ -172,6 +172,10 @@ func (a *App) build() error {
 		CompletedJobRetentionPeriod: 10 * time.Minute,
 		// One minute leaves half-built indexes behind on a large table.
 		ReindexerTimeout: 10 * time.Minute,
+		// Those of River's that migration 21 leaves.
+		ReindexerIndexNames: []string{
+			"river_job_pkey", "river_job_prioritized_fetching_index", "river_job_state_and_finalized_at_index", "river_job_unique_idx",
+		},
 	}
 	if a.o.Work {
 		riverConfig.Queues = a.queues()

@@ -28,20 +28,28 @@ func NewAudience(events, userIDs []string, filter []byte) (Audience, error) {
 	return a, nil
 }
 
-// Wants reports whether the endpoint is told of an event of a user. payload returns
-// the envelope's bytes; it is called when only the filter is left to ask, which looks
-// at the envelope's data. What is no envelope is not wanted by who has a filter.
-func (a Audience) Wants(event, userID string, payload func() []byte) bool {
+// Wants reports whether the endpoint is told of an event of a user. data returns what
+// ReadData does of its envelope; it is called when only the filter is left to ask. What
+// is no envelope is not wanted by who has a filter.
+func (a Audience) Wants(event, userID string, data func() (any, bool)) bool {
 	if !WantsEvent(a.events, event) || !WantsUser(a.userIDs, userID) {
 		return false
 	}
 	if a.filter == nil {
 		return true
 	}
+	value, ok := data()
+	return ok && a.filter.AcceptsValue(value)
+}
+
+// ReadData returns the data of an envelope as filters look at it, and whether it is
+// one. It takes longer than they do: read it once for all who may want it.
+func ReadData(payload []byte) (any, bool) {
 	var envelope struct {
 		Data any `json:"data"`
 	}
-	d := json.NewDecoder(bytes.NewReader(payload()))
+	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
-	return d.Decode(&envelope) == nil && a.filter.AcceptsValue(envelope.Data)
+	err := d.Decode(&envelope)
+	return envelope.Data, err == nil
 }

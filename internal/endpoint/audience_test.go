@@ -51,7 +51,7 @@ func TestAudience(t *testing.T) {
 				t.Fatal(err)
 			}
 			asked := false
-			got := a.Wants(tt.event, tt.userID, func() []byte { asked = true; return []byte(tt.payload) })
+			got := a.Wants(tt.event, tt.userID, func() (any, bool) { asked = true; return ReadData([]byte(tt.payload)) })
 			if got != tt.want || asked != tt.asked {
 				t.Errorf("wants %t, asked for the payload %t; want %t, %t", got, asked, tt.want, tt.asked)
 			}

@@ -47,7 +47,7 @@ func (d draft) facts() []fact {
 	if filter == nil {
 		filter = json.RawMessage("null")
 	}
-	return []fact{
+	facts := []fact{
 		same("name", r.Name),
 		{"url", r.URL, withoutQuery(r.URL)},
 		same("description", r.Description),
@@ -62,10 +62,15 @@ func (d draft) facts() []fact {
 		same("max_in_flight", r.MaxInFlight),
 		same("timeout", r.Timeout.String()),
 		same("retry_schedule", waits),
-		{"headers", headerPairs(c.Headers), c.headerNames()},
-		{"auth", c.Auth, auth},
-		{"keys", append([]Key{}, c.Keys...), c.keysShown()},
 	}
+	if d.locked {
+		return append(facts, same("headers", "locked"), same("auth", "locked"), same("keys", "locked"))
+	}
+	return append(facts,
+		fact{"headers", headerPairs(c.Headers), c.headerNames()},
+		fact{"auth", c.Auth, auth},
+		fact{"keys", append([]Key{}, c.Keys...), c.keysShown()},
+	)
 }
 
 // decoded is a filter without what jsonb makes of its spaces and the order of its keys.

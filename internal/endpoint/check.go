@@ -63,6 +63,19 @@ func isHTTPS(raw string) bool {
 	return err == nil && u.Scheme == "https"
 }
 
+// origin is whom a URL leads to: scheme, host and port.
+func origin(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+}
+
 // withoutQuery is a URL as it is told to logs and the audit: its query may be a secret.
 func withoutQuery(raw string) string {
 	before, _, found := strings.Cut(raw, "?")
@@ -78,8 +91,10 @@ func readDescription(text string) (string, string) {
 
 // textProblem says what is wrong with a text for people, of so many bytes at most.
 func textProblem(text string, most int) string {
-	if len(text) > most || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-		return fmt.Sprintf("want a text of at most %d bytes", most)
+	// Operators see it on their terminals.
+	steers := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if len(text) > most || !utf8.ValidString(text) || strings.ContainsFunc(text, steers) {
+		return fmt.Sprintf("want a text of at most %d bytes, without control characters", most)
 	}
 	return ""
 }

@@ -53,6 +53,7 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 
 		{"a long description", "description", Settings{Description: new(strings.Repeat("a", 1001))}},
 		{"the character 0", "description", Settings{Description: new("a\x00")}},
+		{"what steers a terminal", "description", Settings{Description: new("a\x1b[2J")}},
 		{"no event", "events", Settings{Events: pointers[string]()}},
 		{"an event that is none", "events", Settings{Events: pointers("memory_added", "memory.added")}},
 		{"an empty user", "user_ids", Settings{UserIDs: pointers("a", " ")}},
@@ -232,4 +233,59 @@ func TestAChangeMustFitWhatIsThere(t *testing.T) {
 	}
 	o.change(t, "header", Settings{Headers: &map[string]string{}, Auth: &AuthSettings{Kind: "bearer", Token: "a"}})
 	o.change(t, "tls", Settings{URL: new("http://example.com"), Auth: &AuthSettings{}})
+}
+
+// Secrets are shown to nobody: not to whoever may change a URL and reads what arrives
+// at the new one, either.
+func TestWhatIsKeptForOneHostIsNotSentToAnother(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, memrelayKey)
+	auth, headers := &AuthSettings{Kind: "bearer", Token: "a"}, &map[string]string{"X-Api-Key": "a"}
+	certificate, key := pair(t, time.Now().Add(time.Hour))
+	for i, tt := range []struct {
+		name     string
+		auth     *AuthSettings
+		headers  *map[string]string
+		in       Settings
+		problems int
+		toHost   string
+	}{
+		{name: "a token", auth: auth, toHost: "https://other.example/", problems: 1},
+		{name: "a password", auth: &AuthSettings{Kind: "basic", Username: "a", Password: "b"}, toHost: "https://other.example/", problems: 1},
+		{
+			name: "access tokens", toHost: "https://other.example/", problems: 1,
+			auth: &AuthSettings{Kind: "oauth2", OAuth2: OAuth2Settings{TokenURL: "https://auth.example.com/", ClientID: "a", ClientSecret: "b"}},
+		},
+		{name: "a header", headers: headers, toHost: "https://other.example/", problems: 1},
+		{name: "both", auth: auth, headers: headers, toHost: "https://other.example/", problems: 2},
+		{name: "one of both is said again", auth: auth, headers: headers, toHost: "https://other.example/", in: Settings{Auth: auth}, problems: 1},
+		{name: "another port", auth: auth, toHost: "https://example.com:8443/hook", problems: 1},
+		{name: "no encryption", auth: auth, toHost: "http://example.com/hook", problems: 1},
+		{name: "no encryption on the same port", auth: auth, toHost: "http://example.com:443/hook", problems: 1},
+		{name: "a host below", auth: auth, toHost: "https://example.com.other.example/hook", problems: 1},
+
+		{name: "both are said again", auth: auth, headers: headers, toHost: "https://other.example/", in: Settings{Auth: auth, Headers: headers}},
+		{name: "both go", auth: auth, headers: headers, toHost: "https://other.example/", in: Settings{Auth: &AuthSettings{Kind: "none"}, Headers: &map[string]string{}}},
+		{name: "the same host", auth: auth, headers: headers, toHost: "https://example.com/other?a=b"},
+		{name: "the same host, written otherwise", auth: auth, headers: headers, toHost: "https://EXAMPLE.com:443/other"},
+		{name: "keys stay here", toHost: "https://other.example/"},
+		{name: "a certificate's key stays here", auth: &AuthSettings{Certificate: certificate, PrivateKey: key}, toHost: "https://other.example/"},
+	} {
+		name := fmt.Sprintf("e%d", i)
+		e, _ := o.create(t, Settings{Name: &name, Auth: tt.auth, Headers: tt.headers})
+		tt.in.URL = &tt.toHost
+		_, _, err := o.Change(t.Context(), ada, name, tt.in)
+		problems := Problems(err)
+		if len(problems) != tt.problems || (err != nil) != (tt.problems > 0) {
+			t.Errorf("%s: %v, want %d problems", tt.name, err, tt.problems)
+		}
+		for _, p := range problems {
+			if p.Field != "url" || strings.Contains(p.Problem, "X-Api-Key") {
+				t.Errorf("%s: %v", tt.name, p)
+			}
+		}
+		if got, err := o.Get(t.Context(), name); err != nil || (got.URL == e.URL) == (tt.problems == 0) {
+			t.Errorf("%s: it is at %s, %v", tt.name, got.URL, err)
+		}
+	}
 }

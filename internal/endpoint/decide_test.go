@@ -16,7 +16,7 @@ func TestNoSuchEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(o.audits(t))
-	for _, which := range []string{"gone", gone.ID.String(), uuid.NewString(), "", "other"} {
+	for _, which := range []string{"gone", gone.ID.String(), uuid.NewString(), "", "other", "a\x00b", "\xff"} {
 		_, get := o.Get(t.Context(), which)
 		_, _, change := o.Change(t.Context(), ada, which, Settings{})
 		_, pause := o.Pause(t.Context(), ada, which, "")

@@ -72,6 +72,7 @@ func TestIsReservedHeader(t *testing.T) {
 	for _, name := range []string{
 		"webhook-id", "Webhook-Signature", "WEBHOOK-ANYTHING", "X-Webhook-Signature", "content-type", "Content-Length", "HOST",
 		"Transfer-Encoding", "connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Proxy-Authorization", "Proxy-Authenticate", "Proxy-Connection", "Expect",
+		"X_Webhook_Signature", "webhook_id", "Content_Type",
 	} {
 		if !IsReservedHeader(name) {
 			t.Errorf("%s is open", name)

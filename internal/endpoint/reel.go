@@ -128,7 +128,7 @@ func (r *Reel) wanted(ctx context.Context, q *db.Queries, rows []db.ListOutboxTo
 		if row.Kept = row.Kept && (!r.filtered || payloads[row.ID] != nil); !row.Kept {
 			audience = r.anybody
 		}
-		if audience.Wants(row.Event, row.UserID, func() []byte { return payloads[row.ID] }) {
+		if audience.Wants(row.Event, row.UserID, func() (any, bool) { return ReadData(payloads[row.ID]) }) {
 			page = append(page, Webhook{ID: row.ID, Seq: row.Seq, Kept: row.Kept, Open: isOpen(row.Status)})
 		}
 	}

@@ -127,6 +127,40 @@ func TestANewKeyInFrontOpensWhatTheOldOneSealed(t *testing.T) {
 	}
 }
 
+// Whoever has lost a key need not lose the endpoint with all that waits for it.
+func TestWhatNoKeyOpensCanBeReplaced(t *testing.T) {
+	t.Parallel()
+	for name, in := range map[string]Settings{
+		"by other secrets": {Auth: &AuthSettings{Kind: "bearer", Token: "new"}, Headers: &map[string]string{"X-Team": "new"}, Signing: &[]string{"hmac"}},
+		"by a secret of one's own, elsewhere": {
+			Auth: &AuthSettings{Kind: "none"}, Headers: &map[string]string{}, Signing: &[]string{"hmac"},
+			Secret: new("a secret of one's own, long enough"), URL: new("https://other.example/"),
+		},
+		"by none": {Auth: &AuthSettings{Kind: "none"}, Headers: &map[string]string{}, Signing: &[]string{}},
+	} {
+		o := newOffice(t, memrelayKey)
+		before, _ := o.create(t, Settings{Name: new("crm"), Auth: &AuthSettings{Kind: "bearer", Token: "old"}, Headers: &map[string]string{"X-Old": "a"}})
+		other := o.keyed(t, "another key that nobody guesses")
+		if got, err := other.Get(t.Context(), "crm"); err != nil || got.Locked == "" {
+			t.Fatalf("%s: it is not locked: %+v, %v", name, got, err)
+		}
+		got, made := other.change(t, "crm", in)
+		if got.Locked != "" || len(made) != len(*in.Signing) || !got.UpdatedAt.After(before.UpdatedAt) {
+			t.Errorf("%s: locked %q, %d secrets", name, got.Locked, len(made))
+		}
+		if c := other.plain(t, got.ID); c.Auth.Token != in.Auth.Token || len(c.Headers) != len(*in.Headers) || len(c.Keys) != len(*in.Signing) {
+			t.Errorf("%s: %s", name, c)
+		}
+		told, _ := other.details(t)["before"].(map[string]any)
+		if told["auth"] != "locked" || told["headers"] != "locked" || told["keys"] != "locked" {
+			t.Errorf("%s: the audit tells %v", name, told)
+		}
+		if err := other.Delete(t.Context(), ada, "crm"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestWithoutAKeyNoSecretIsStored(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)

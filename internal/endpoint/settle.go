@@ -33,6 +33,7 @@ const (
 type draft struct {
 	row         db.Endpoint
 	credentials Credentials
+	locked      bool // there are credentials that cannot be read
 }
 
 func newDraft(id uuid.UUID) draft {
@@ -69,6 +70,7 @@ func set[In, Out any](p *problems, field string, in *In, into *Out, read func(In
 // when there are problems.
 func (s *Store) settle(d *draft, in Settings) problems {
 	var p problems
+	kept := *d
 	set(&p, "name", in.Name, &d.row.Name, readName)
 	set(&p, "url", in.URL, &d.row.URL, s.readURL)
 	set(&p, "description", in.Description, &d.row.Description, readDescription)
@@ -84,7 +86,23 @@ func (s *Store) settle(d *draft, in Settings) problems {
 	set(&p, "timeout", in.Timeout, &d.row.Timeout, lasting(time.Millisecond, LongestTimeout))
 	set(&p, "retry_schedule", in.RetrySchedule, &d.row.RetrySchedule, readSchedule)
 	s.settleCredentials(&p, d, in)
+	kept.stayHome(&p, d.row.URL, in)
 	return p
+}
+
+// stayHome keeps what is sent to the receiver of the draft as it was from going to
+// another one unasked: whoever may change a URL need not know it, and would read it there.
+func (d draft) stayHome(p *problems, to string, in Settings) {
+	if d.row.URL == "" || origin(d.row.URL) == origin(to) {
+		return
+	}
+	const problem = "goes to another host: %s is for the one before, say with it what is for this one"
+	if in.Auth == nil && d.credentials.Auth.Kind != AuthNone {
+		p.add("url", problem, "auth")
+	}
+	if in.Headers == nil && len(d.credentials.Headers) > 0 {
+		p.add("url", problem, "headers")
+	}
 }
 
 // settleCredentials is settle for headers and auth, which must fit each other and the URL.
@@ -113,6 +131,11 @@ func (s *Store) settleCredentials(p *problems, d *draft, in Settings) {
 // URL must fit them.
 func (s Settings) touchesCredentials() bool {
 	return s.Headers != nil || s.Auth != nil || s.Signing != nil || s.Secret != nil || s.URL != nil
+}
+
+// replacesCredentials reports whether nothing is left of the secrets there were.
+func (s Settings) replacesCredentials() bool {
+	return s.Headers != nil && s.Auth != nil && s.Signing != nil
 }
 
 // settleKeys makes the draft's keys of the kinds that are asked for, and returns

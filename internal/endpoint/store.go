@@ -84,7 +84,9 @@ func (s *Store) Create(ctx context.Context, who Actor, in Settings) (Endpoint, [
 // secrets that were made. What is as it was asked for already is no change. Where it
 // changes how or where deliveries are sent, those that wait are looked at anew. The
 // errors are those of Create, ErrNotFound, ErrEnv, and seal.ErrWrongKey where secrets
-// are to be changed that cannot be read.
+// are to be changed that cannot be read. Those can be replaced: by auth, headers and
+// signing in one change. What is sent to receivers, which is auth and headers, goes to
+// another host only if it is asked for again.
 func (s *Store) Change(ctx context.Context, who Actor, which string, in Settings) (Endpoint, []Secret, error) {
 	var made []Secret
 	e, err := s.inTx(ctx, which, func(tx pgx.Tx, row db.Endpoint) (db.Endpoint, error) {
@@ -94,12 +96,15 @@ func (s *Store) Change(ctx context.Context, who Actor, which string, in Settings
 		before := draft{row: row}
 		if in.touchesCredentials() {
 			var err error
-			if before.credentials, err = Open(s.box, row.ID, row.Sealed); err != nil {
+			before.credentials, err = Open(s.box, row.ID, row.Sealed)
+			before.locked = errors.Is(err, seal.ErrWrongKey) && in.replacesCredentials()
+			if err != nil && !before.locked {
 				return row, err
 			}
 			before.credentials.prune(s.now())
 		}
 		after := before
+		after.locked = false
 		problems := s.settle(&after, in)
 		keys, more, err := s.settleKeys(&after, in)
 		if err != nil {
@@ -138,7 +143,7 @@ func (s *Store) store(ctx context.Context, tx pgx.Tx, who Actor, before, after d
 		return before.row, err
 	}
 	// Whom it is told of, and how long a failed delivery waits next, is nothing to what waits.
-	if row.Status != Active || !c.any("url", "form", "ordered", "batch_size", "batch_wait", "rate_limit", "max_in_flight",
+	if (row.Status != Active && !row.Probing) || !c.any("url", "form", "ordered", "batch_size", "batch_wait", "rate_limit", "max_in_flight",
 		"timeout", "headers", "auth", "keys") {
 		return row, nil
 	}
@@ -147,6 +152,9 @@ func (s *Store) store(ctx context.Context, tx pgx.Tx, who Actor, before, after d
 
 // Get returns the endpoint of this id or name, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, which string) (Endpoint, error) {
+	if !printable(which) {
+		return Endpoint{}, NoSuch(fmt.Sprintf("endpoint %q", which))
+	}
 	q := db.New(s.pool)
 	row, err := q.FindEndpoint(ctx, db.FindEndpointParams{ID: asID(which), Name: which})
 	if err != nil {
@@ -192,6 +200,9 @@ func (s *Store) showAll(ctx context.Context, q *db.Queries, rows []db.Endpoint) 
 // inTx does something to the endpoint of this id or name, whose row is locked, in one
 // transaction, and returns it as it is then. It returns ErrNotFound.
 func (s *Store) inTx(ctx context.Context, which string, do func(pgx.Tx, db.Endpoint) (db.Endpoint, error)) (Endpoint, error) {
+	if !printable(which) { // Postgres takes no such text
+		return Endpoint{}, NoSuch(fmt.Sprintf("endpoint %q", which))
+	}
 	var e Endpoint
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)

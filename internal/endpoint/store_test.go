@@ -223,6 +223,41 @@ func TestANewLimitCountsFromNow(t *testing.T) {
 	}
 }
 
+// Other credentials, or another URL, are tried at once: also where those of before could
+// not be used, and where the endpoint is disabled and tried now and then.
+func TestWhatIsAnewIsTriedAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, state := range map[string]string{
+		"not ready": "full_until = now() + interval '1 hour'",
+		"probed":    "status = 'disabled', probing = true, resume_at = now() + interval '1 hour'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t, memrelayKey)
+			o.create(t, Settings{Name: new("crm")})
+			o.exec(t, `UPDATE endpoints SET `+state)
+			o.change(t, "crm", Settings{URL: new("https://example.com/other")})
+			if !one[bool](t, o, `SELECT coalesce(due_at <= now() AND job_id IS NOT NULL, false) FROM endpoints`) {
+				t.Error("the lane does not run")
+			}
+		})
+	}
+}
+
+// What was under way when it was paused has ended, or is counted anew.
+func TestAnEndpointThatIsResumedIsNotFull(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, memrelayKey)
+	o.create(t, Settings{Name: new("crm")})
+	o.exec(t, `UPDATE endpoints SET status = 'paused', full_until = now() + interval '1 hour'`)
+	if _, err := o.Resume(t.Context(), ada, "crm", ""); err != nil {
+		t.Fatal(err)
+	}
+	if !one[bool](t, o, `SELECT coalesce(due_at <= now(), false) FROM endpoints`) {
+		t.Error("the lane waits for leases to end")
+	}
+}
+
 func TestAPausedEndpointIsChangedWithoutASound(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, memrelayKey)

@@ -319,11 +319,33 @@ func (c *Committer[T, R]) transact(slot int, group []*unit[T, R]) (answers []Ans
 	for i, u := range group {
 		values[i] = u.value
 	}
+	var after committed
 	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
-		answers, err = c.callWrite(ctx, tx, slot, values)
+		answers, err = c.callWrite(context.WithValue(ctx, committedKey{}, &after), tx, slot, values)
 		return err
 	})
+	if err == nil {
+		for _, do := range after {
+			do()
+		}
+	}
 	return answers, err
+}
+
+// committed is what a Write wants done once its transaction is committed.
+type committed []func()
+
+type committedKey struct{}
+
+// OnCommit has do called as soon as the transaction of the Write that got ctx is
+// committed, before its units are answered: it must not block. When the transaction
+// fails do is forgotten. It reports false, and does nothing, outside of a group.
+func OnCommit(ctx context.Context, do func()) bool {
+	after, ok := ctx.Value(committedKey{}).(*committed)
+	if ok {
+		*after = append(*after, do)
+	}
+	return ok
 }
 
 func (c *Committer[T, R]) callWrite(ctx context.Context, tx pgx.Tx, slot int, values []T) (answers []Answer[R], err error) {

@@ -283,3 +283,43 @@ func TestALeavingCallersTransactionGoesOn(t *testing.T) {
 	c.Wait()
 	wantEqual(t, "stored", []string{"a"}, s.notes(t))
 }
+
+// What is to follow a commit follows each that succeeds, and none that does not.
+func TestOnCommitFollowsTheCommit(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	var mu sync.Mutex
+	var followed []string
+	s.before = func(ctx context.Context, _ pgx.Tx, units []string) error {
+		ok := OnCommit(ctx, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, u := range units {
+				if !slices.Contains(s.notes(t), u) {
+					t.Errorf("%s is not stored yet", u)
+				}
+			}
+			followed = append(followed, units...)
+		})
+		if !ok {
+			t.Error("a group's context is not known as one")
+		}
+		return nil
+	}
+	c := New(s.pool, s.write, nil, Options{})
+	for _, note := range []string{"a", "b", "a"} { // the last one is refused
+		_, err := c.Do(t.Context(), note)
+		mu.Lock()
+		if got := len(followed); err == nil && followed[got-1] != note {
+			t.Errorf("%s was answered before what follows it: %v", note, followed)
+		}
+		mu.Unlock()
+	}
+	c.Wait()
+	if !slices.Equal(followed, []string{"a", "b"}) {
+		t.Errorf("followed %v, want a and b", followed)
+	}
+	if OnCommit(t.Context(), func() {}) {
+		t.Error("any context is taken for a group's")
+	}
+}

@@ -100,7 +100,7 @@ func TestEveryUnitGetsItsOwnAnswer(t *testing.T) {
 		}
 	}
 	l := &ledger{}
-	c := New(l, s.write, s.size, Options{MaxUnits: 32, MaxBytes: 1000, InFlight: 3, Line: 150, Wait: 30 * time.Second})
+	c := New(l, s.write, s.size, Options{MaxUnits: 32, MaxBytes: 1000, InFlight: 3, Line: 60, Wait: 30 * time.Second})
 
 	type outcome struct {
 		value int

@@ -26,7 +26,6 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/group"
-	"github.com/memrelay/memrelay/internal/lane"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/respond"
 	"github.com/memrelay/memrelay/internal/telemetry"
@@ -87,7 +86,7 @@ type setup struct {
 	url      string // of the database; "" makes one
 	settings Settings
 	group    group.Options
-	jobs     func(lane.Inserter) lane.Inserter // wraps what inserts jobs
+	jobs     func(Inserter) Inserter // wraps what inserts jobs
 }
 
 // door is a server with POST /webhooks/zoho on a database of its own.
@@ -152,7 +151,7 @@ func newIngester(t *testing.T, pool *pgxpool.Pool, s setup, log *slog.Logger) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	var jobs lane.Inserter = client
+	var jobs Inserter = client
 	if s.jobs != nil {
 		jobs = s.jobs(client)
 	}

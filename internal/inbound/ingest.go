@@ -3,11 +3,14 @@ package inbound
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
@@ -15,7 +18,6 @@ import (
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/job"
-	"github.com/memrelay/memrelay/internal/lane"
 )
 
 // Delivery is one body whose sender is proven: what is to be stored.
@@ -38,9 +40,15 @@ type EventStatus struct {
 	Status  string `json:"status"`
 }
 
+// Inserter inserts jobs in a transaction and does not look back at them, by COPY: a
+// River client does. Returned rows would cost more than the rows of the events.
+type Inserter interface {
+	InsertManyFastTx(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams) (int, error)
+}
+
 // Ingester stores deliveries.
 type Ingester struct {
-	jobs    lane.Inserter
+	jobs    Inserter
 	counts  *counter.Set
 	modules map[string]bool
 	commits *group.Committer[Delivery, []EventStatus]
@@ -48,7 +56,7 @@ type Ingester struct {
 
 // NewIngester makes an Ingester. Events of modules that are not listed are
 // stored as ignored, so that they can be replayed once somebody asks for them.
-func NewIngester(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, modules []string, o group.Options) *Ingester {
+func NewIngester(pool *pgxpool.Pool, jobs Inserter, counts *counter.Set, modules []string, o group.Options) *Ingester {
 	in := &Ingester{jobs: jobs, counts: counts, modules: map[string]bool{}}
 	for _, m := range modules {
 		in.modules[canonicalModule(m)] = true
@@ -197,68 +205,67 @@ func (in *Ingester) write(ctx context.Context, tx pgx.Tx, source string, deliver
 		return fmt.Errorf("reserve event ids: %w", err)
 	}
 	rows := rowsOf(source, deliveries, fresh, ids)
-	n, err := q.InsertEvents(ctx, rows.events)
-	if err != nil {
+	if _, err := q.InsertEvents(ctx, rows.events); err != nil {
+		if isKnown(err) {
+			// Another transaction stored one of them after we looked. The next look sees it.
+			return group.ErrConflict
+		}
 		return fmt.Errorf("insert events: %w", err)
 	}
-	if n != int64(len(fresh)) {
-		// Another transaction stored one of them after we looked. The next look sees it.
-		return group.ErrConflict
-	}
-	if err := q.InsertEventBodies(ctx, rows.bodies); err != nil {
+	if _, err := q.InsertEventBodies(ctx, rows.bodies); err != nil {
 		return fmt.Errorf("insert event bodies: %w", err)
 	}
 	if len(rows.jobs) == 0 {
 		return nil
 	}
-	if _, err := in.jobs.InsertManyTx(ctx, tx, rows.jobs); err != nil {
+	if _, err := in.jobs.InsertManyFastTx(ctx, tx, rows.jobs); err != nil {
 		return fmt.Errorf("insert jobs: %w", err)
 	}
 	return nil
 }
 
-// rows are the parameters of a group's inserts.
+// uniqueViolation is its SQLSTATE.
+const uniqueViolation = "23505"
+
+// isKnown reports whether an event was not stored because its key is there.
+func isKnown(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == uniqueViolation && pg.ConstraintName == "events_source_event_id_key"
+}
+
+// rows are what a group inserts.
 type rows struct {
-	events db.InsertEventsParams
-	bodies db.InsertEventBodiesParams
+	events []db.InsertEventsParams
+	bodies []db.InsertEventBodiesParams
 	jobs   []river.InsertManyParams
 }
 
-func rowsOf(source string, deliveries []Delivery, fresh []planned, ids []int64) rows {
-	out := rows{events: db.InsertEventsParams{Source: source}}
+func rowsOf(source string, deliveries []Delivery, fresh []planned, ids []db.ReserveEventIDsRow) rows {
+	var out rows
 	bodyOf := map[int]int64{} // by delivery: the event whose row holds the body
 	for n, e := range fresh {
-		d := deliveries[e.delivery]
+		d := &deliveries[e.delivery]
 		p := d.Events[e.event]
-		id := ids[n]
-		ev := &out.events
-		ev.Ids = append(ev.Ids, id)
-		ev.EventIds = append(ev.EventIds, e.eventID)
-		ev.Digests = append(ev.Digests, d.Digest[:])
-		ev.Modules = append(ev.Modules, p.Module)
-		ev.Operations = append(ev.Operations, p.Operation)
-		ev.RecordIds = append(ev.RecordIds, p.RecordID)
-		ev.UserIds = append(ev.UserIds, p.UserID)
-		ev.ModifiedFields = append(ev.ModifiedFields, joinFields(p.ModifiedFields))
-		ev.OccurredAt = append(ev.OccurredAt, p.OccurredAt)
-		ev.Statuses = append(ev.Statuses, storedStatus(e.status))
+		id := ids[n].ID
+		out.events = append(out.events, db.InsertEventsParams{
+			ID: id, Source: source, EventID: e.eventID, Digest: d.Digest[:], Module: p.Module, Operation: p.Operation, RecordID: p.RecordID,
+			UserID: p.UserID, ModifiedFields: append([]string{}, p.ModifiedFields...), OccurredAt: nullable(p.OccurredAt), Status: storedStatus(e.status),
+			ProcessedAt: processedAt(e.status, ids[n].Now),
+		})
 
 		body, headers := []byte(nil), json.RawMessage("{}")
 		if _, kept := bodyOf[e.delivery]; !kept {
 			bodyOf[e.delivery], body, headers = id, d.Body, d.Headers
 		}
-		b := &out.bodies
-		b.EventIds = append(b.EventIds, id)
-		b.BodyIds = append(b.BodyIds, bodyOf[e.delivery])
-		b.ContentTypes = append(b.ContentTypes, d.ContentType)
-		b.Headers = append(b.Headers, headers)
-		b.Bodies = append(b.Bodies, body)
-		b.Records = append(b.Records, p.Record)
+		out.bodies = append(out.bodies, db.InsertEventBodiesParams{
+			EventID: id, BodyID: bodyOf[e.delivery], ContentType: d.ContentType, Headers: headers, Body: body, Record: p.Record,
+		})
 
 		if e.status == StatusAccepted {
 			out.jobs = append(out.jobs, river.InsertManyParams{Args: job.ProcessEvent{EventID: id}})
 		}
 	}
+	slices.SortFunc(out.events, func(a, b db.InsertEventsParams) int { return strings.Compare(a.EventID, b.EventID) })
 	return out
 }
 
@@ -274,15 +281,19 @@ func storedStatus(status string) string {
 	}
 }
 
-// separator joins field names into one text; no name of Zoho's holds it.
-const separator = "\x1f"
-
-func joinFields(names []string) string {
-	clean := make([]string, len(names))
-	for i, n := range names {
-		clean[i] = strings.ReplaceAll(n, separator, " ")
+// processedAt is when an event was processed that nobody works.
+func processedAt(status string, now time.Time) *time.Time {
+	if storedStatus(status) != "processed" {
+		return nil
 	}
-	return strings.Join(clean, separator)
+	return &now
+}
+
+func nullable(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func count(all []planned) counter.Changes {

@@ -35,6 +35,9 @@
 // element does. Fields and operators of one object are asked of the same element.
 // $exists, $contains, $ne, $nin, $not, $or and $and are asked of the list as a whole:
 // {"$ne": "a"} says that no element is "a". An empty list has no such element.
+//
+// Others wait for the answer, so it takes MaxSteps at most: for data that takes more a
+// filter does not hold, whether there is a $not in it or none.
 package match
 
 import (
@@ -68,13 +71,17 @@ func (m *Match) Accepts(data []byte) bool {
 
 // AcceptsValue is Accepts for data as a json.Decoder with UseNumber makes it. A
 // number of another type than json.Number is equal to nothing.
-func (m *Match) AcceptsValue(data any) bool { return m.filter.holds(data) }
+func (m *Match) AcceptsValue(data any) bool {
+	l := &look{left: MaxSteps}
+	return m.filter.holds(l, data) && l.left >= 0
+}
 
 // missing stands for the value of a field that is not there.
 type missing struct{}
 
-// test asks one thing of a value, which may be missing.
-type test func(value any) bool
+// test asks one thing of a value, which may be missing. What it says when the look
+// has used up its steps does not matter.
+type test func(l *look, value any) bool
 
 // pattern is what is asked of one value; all of it must hold.
 type pattern struct {
@@ -82,21 +89,24 @@ type pattern struct {
 	each  []test // of one and the same element, where it is a list
 }
 
-func (p pattern) holds(value any) bool {
+func (p pattern) holds(l *look, value any) bool {
 	for _, t := range p.whole {
-		if !t(value) {
+		if !t(l, value) {
 			return false
 		}
 	}
-	return len(p.each) == 0 || p.anyHolds(value)
+	return len(p.each) == 0 || p.anyHolds(l, value)
 }
 
-func (p pattern) anyHolds(value any) bool {
+func (p pattern) anyHolds(l *look, value any) bool {
+	if !l.take(1) {
+		return true // it ends all lists that this one is in
+	}
 	if list, ok := value.([]any); ok {
-		return slices.ContainsFunc(list, p.anyHolds)
+		return slices.ContainsFunc(list, func(element any) bool { return p.anyHolds(l, element) })
 	}
 	for _, t := range p.each {
-		if !t(value) {
+		if !t(l, value) {
 			return false
 		}
 	}
@@ -106,13 +116,13 @@ func (p pattern) anyHolds(value any) bool {
 // field asks the pattern of a field.
 func field(name string, p pattern) test {
 	below := descend(strings.Split(name, "."), p)
-	return func(value any) bool {
+	return func(l *look, value any) bool {
 		if object, ok := value.(map[string]any); ok {
 			if v, ok := object[name]; ok {
-				return p.holds(v)
+				return p.holds(l, v)
 			}
 		}
-		return below(value)
+		return below(l, value)
 	}
 }
 
@@ -121,54 +131,55 @@ func descend(way []string, p pattern) test {
 	if len(way) > 1 {
 		p = pattern{each: []test{descend(way[1:], p)}}
 	}
-	return func(value any) bool {
+	return func(l *look, value any) bool {
 		object, _ := value.(map[string]any)
 		v, ok := object[way[0]]
 		if !ok {
 			v = missing{}
 		}
-		return p.holds(v)
+		return p.holds(l, v)
 	}
 }
 
 func equals(want scalar) test {
-	return func(value any) bool {
-		got, ok := scalarOf(value)
+	return func(l *look, value any) bool {
+		got, ok := l.scalar(value)
 		return ok && got == want
 	}
 }
 
 func oneOf(want map[scalar]bool) test {
-	return func(value any) bool {
-		got, ok := scalarOf(value)
-		return ok && want[got]
+	return func(l *look, value any) bool {
+		got, ok := l.scalar(value)
+		return ok && l.takeText(got.text) && want[got]
 	}
 }
 
 // compares asks that a value of the same type stands to want as holds says of a
 // comparison's -1, 0 or 1.
 func compares(want scalar, holds func(int) bool) test {
-	return func(value any) bool {
-		got, ok := scalarOf(value)
+	return func(l *look, value any) bool {
+		got, ok := l.scalar(value)
 		return ok && got.kind == want.kind && holds(got.compare(want))
 	}
 }
 
 // text asks something of a value that is a text.
 func text(want string, holds func(s, part string) bool) test {
-	return func(value any) bool {
+	return func(_ *look, value any) bool {
 		s, ok := value.(string)
 		return ok && holds(s, want)
 	}
 }
 
 func contains(want scalar) test {
-	return func(value any) bool {
+	return func(l *look, value any) bool {
 		switch v := value.(type) {
 		case string:
-			return want.kind == kindText && strings.Contains(v, want.text)
+			return want.kind == kindText && l.takeText(v) && strings.Contains(v, want.text)
 		case []any:
-			return slices.ContainsFunc(v, equals(want))
+			is := equals(want)
+			return slices.ContainsFunc(v, func(element any) bool { return is(l, element) || l.left < 0 })
 		default:
 			return false
 		}
@@ -176,22 +187,22 @@ func contains(want scalar) test {
 }
 
 func exists(want bool) test {
-	return func(value any) bool {
+	return func(_ *look, value any) bool {
 		_, gone := value.(missing)
 		return gone != want
 	}
 }
 
-func not(p pattern) test { return func(value any) bool { return !p.holds(value) } }
+func not(p pattern) test { return func(l *look, value any) bool { return !p.holds(l, value) } }
 
 func anyOf(patterns []pattern) test {
-	return func(value any) bool {
-		return slices.ContainsFunc(patterns, func(p pattern) bool { return p.holds(value) })
+	return func(l *look, value any) bool {
+		return slices.ContainsFunc(patterns, func(p pattern) bool { return p.holds(l, value) })
 	}
 }
 
 func allOf(patterns []pattern) test {
-	return func(value any) bool {
-		return !slices.ContainsFunc(patterns, func(p pattern) bool { return !p.holds(value) })
+	return func(l *look, value any) bool {
+		return !slices.ContainsFunc(patterns, func(p pattern) bool { return !p.holds(l, value) })
 	}
 }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -120,8 +121,36 @@ func (e Emission) problem(c Caller, now time.Time, check func(event string, data
 		return invalid("data", "is required")
 	case len(e.Data) > MaxEmitData:
 		return invalid("data", "want at most %d bytes", MaxEmitData)
+	case e.tellsOfAnother():
+		return invalid("data", "its user_id is another than that of the event")
 	}
 	return check(e.Event, e.Data)
+}
+
+// tellsOfAnother reports whether the data has a user_id that is not the event's. Where
+// it has one, Standard Webhooks' form shows no other: what a token may not see would
+// be told in its name. Several of the same name, and in any case, are all looked at:
+// which of them a receiver takes is its own affair.
+func (e Emission) tellsOfAnother() bool {
+	d := json.NewDecoder(bytes.NewReader(e.Data))
+	if opening, err := d.Token(); err != nil || opening != json.Delim('{') {
+		return false // which check refuses
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return false
+		}
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return false
+		}
+		var userID string
+		if text, _ := name.(string); strings.EqualFold(text, "user_id") && (json.Unmarshal(value, &userID) != nil || userID != e.UserID) {
+			return true
+		}
+	}
+	return false
 }
 
 // emitReason is an error as an answer says it: short, and such that it can be kept.

@@ -36,8 +36,8 @@ func dueBatch(ctx context.Context, q *db.Queries, p db.LockEndpointRow) (due tim
 		return open, ok, nil
 	}
 	due = next.Oldest.Add(p.BatchWait)
-	if next.Members == int64(p.BatchSize) {
-		due = next.Oldest
+	if next.Members == int64(p.BatchSize) && next.LastDue.Before(due) {
+		due = next.LastDue
 	}
 	if ok && open.Before(due) {
 		due = open
@@ -52,7 +52,7 @@ func (d *Deliverer) gather(ctx context.Context, p db.Endpoint, n int) error {
 	for range n {
 		formed := false
 		err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) (err error) {
-			formed, err = gatherOne(ctx, db.New(tx), p)
+			formed, err = gatherOne(ctx, db.New(tx), p.ID)
 			return err
 		})
 		if err != nil || !formed {
@@ -62,7 +62,16 @@ func (d *Deliverer) gather(ctx context.Context, p db.Endpoint, n int) error {
 	return nil
 }
 
-func gatherOne(ctx context.Context, q *db.Queries, p db.Endpoint) (bool, error) {
+// gatherOne forms a batch of an endpoint as it is by now. It locks the endpoint: its
+// row is looked at for a new delivery, and that would be after those of the members.
+func gatherOne(ctx context.Context, q *db.Queries, id uuid.UUID) (bool, error) {
+	p, err := q.LockEndpoint(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("lock endpoint %s: %w", id, err)
+	}
+	if p.DeletedAt != nil || p.BatchSize == 1 {
+		return false, nil
+	}
 	if p.Ordered {
 		switch _, err := q.NextBatch(ctx, p.ID); {
 		case err == nil:

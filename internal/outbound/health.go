@@ -62,14 +62,25 @@ func resting(p db.Endpoint) bool {
 	return p.Probing || (p.ResumeAt != nil && p.Failures >= restAfter)
 }
 
+// mostInFlight is how many requests to an endpoint may be under way.
+func mostInFlight(p db.Endpoint) int {
+	if resting(p) {
+		return 1
+	}
+	return int(p.MaxInFlight)
+}
+
 // apply settles what an outcome says of its endpoint.
 func (h *health) apply(o outcome, now time.Time, policy Policy, random func() float64) {
 	switch o.Verdict {
 	case verdictDelivered:
 		h.well()
 	case verdictGone:
-		if h.status == endpoint.Active {
+		switch {
+		case h.status == endpoint.Active:
 			h.disable("answered 410 Gone")
+		case h.probing:
+			h.reason, h.probing, h.resumeAt, h.changed = "answered 410 Gone", false, nil, true
 		}
 	default:
 		h.fail(o, now, policy, random)

@@ -110,6 +110,9 @@ func TestHealth(t *testing.T) {
 		"a probe that succeeds": {
 			"503 x5, +24h 503 x5, +1h 204", []string{"endpoint.failing", "endpoint.disabled", "endpoint.recovered", "active, 0 failures, rests none"},
 		},
+		"a probe that is asked to end": {
+			"503 x5, +24h 503 x5, +1h 410 x3", []string{"endpoint.failing", "endpoint.disabled", "disabled, 10 failures, rests none"},
+		},
 		"it wants no more":              {"410", []string{"endpoint.disabled", "disabled, 0 failures, rests none"}},
 		"it wants no more, said twice":  {"410, 410", []string{"endpoint.disabled", "disabled, 0 failures, rests none"}},
 		"what came after its last word": {"410, 204, 204", []string{"endpoint.disabled", "disabled, 0 failures, rests none"}},
@@ -121,6 +124,19 @@ func TestHealth(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", c.outcomes, diff)
 			}
 		})
+	}
+}
+
+func TestHealthOfAProbeThatIsAskedToEnd(t *testing.T) {
+	t.Parallel()
+	h := &health{status: endpoint.Active}
+	story(t, h, testPolicy(), "503 x5, +24h 503 x5")
+	if !h.probing {
+		t.Fatal("it is not tried")
+	}
+	story(t, h, testPolicy(), "+1h 410")
+	if h.probing || h.status != endpoint.Disabled || h.reason != "answered 410 Gone" {
+		t.Errorf("tried %t, %s: %s", h.probing, h.status, h.reason)
 	}
 }
 

@@ -253,7 +253,8 @@ func responseHead(resp *http.Response, body []byte, hide []string) string {
 			fmt.Fprintf(&top, "%s: %s\n", name, value)
 		}
 	}
-	head := clip(printable(redact(top.String(), top.Len(), hide)), maxHead-maxHeadBody-1)
+	// No more than is kept is looked through, of as much as a receiver may send.
+	head := clip(printable(redact(top.String(), maxHead, hide)), maxHead-maxHeadBody-1)
 	if len(body) == 0 {
 		return head
 	}

@@ -908,7 +908,7 @@ func everySecret(t *testing.T) (c endpoint.Credentials, secrets []string) {
 	secrets = []string{
 		testSecret, strings.TrimPrefix(testSecret, "whsec_"), private, strings.TrimPrefix(private, "whsk_"), another,
 		"p4ssword/+", basic("us3rname", "p4ssword/+"), testToken, clientSecret,
-		basic(url.QueryEscape(clientID), url.QueryEscape(clientSecret)), "h3ader-value", "key=hunter2secret",
+		basic(url.QueryEscape(clientID), url.QueryEscape(clientSecret)), "h3ader-value", "key=hunter2secret", "hunter2secret", "s3cond/value",
 	}
 	return c, append(secrets, keyLines(keyPEM)...)
 }
@@ -927,7 +927,7 @@ func TestNoSecretIsWrittenDown(t *testing.T) {
 		}
 		fmt.Fprintf(&said, "%s %s %s %s\n", secret, quoted, url.QueryEscape(secret), strings.ReplaceAll(secret, "/", `\/`))
 	}
-	r := requestTo("https://example.com/?key=hunter2secret")
+	r := requestTo("https://example.com/?key=hunter2secret&other=s3cond%2Fvalue&a=b")
 	r.Credentials = c
 	for line := range strings.Lines(said.String()) { // one by one: only the beginning of an answer is kept
 		// The token is one that only the token server knows, and that we learn on the way.
@@ -954,6 +954,17 @@ func TestNoSecretIsWrittenDown(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Some services take a key as the user's name, and no password.
+func TestANameWithoutAPasswordIsASecret(t *testing.T) {
+	t.Parallel()
+	r := requestTo("https://example.com/")
+	r.Credentials = endpoint.Credentials{Auth: endpoint.Auth{Kind: endpoint.AuthBasic, Username: "sk_live_12345678"}}
+	said := "sk_live_12345678 " + basic("sk_live_12345678", "")
+	if got := redact(said, len(said), secretsOf(r)); got != "[redacted] [redacted]" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -24,6 +24,7 @@ type attempt struct {
 	deliveryID  int64
 	number      int32
 	endpointID  uuid.UUID
+	asOf        time.Time // updated_at of the endpoint that was sent to
 	outcome     outcome
 	schedule    []time.Duration
 	orderKey    *string    // others wait for it
@@ -64,8 +65,12 @@ func (r *recorder) record(ctx context.Context, tx pgx.Tx, slot int, units []atte
 	answers := make([]group.Answer[bool], len(units))
 	for i, u := range units {
 		if h, ok := endpoints[u.endpointID]; ok && !u.interrupted {
-			h.apply(u.outcome, h.now, r.policy, r.random)
-			answers[i].Value = h.stops()
+			// What one met that a person has changed or resumed since says nothing of it.
+			anew := !h.row.UpdatedAt.Equal(u.asOf)
+			if !anew {
+				h.apply(u.outcome, h.now, r.policy, r.random)
+			}
+			answers[i].Value = anew || h.stops()
 		}
 		if d, ok := deliveries[u.deliveryID]; ok {
 			if counted := d.apply(u, r.random); u.batchID == nil || counted == counter.DeliveryRetries {

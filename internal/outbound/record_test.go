@@ -225,6 +225,12 @@ func (s *station) recorder(t *testing.T) *recorder {
 }
 
 // Two endpoints that answer 410 in one group are locked in the order of their ids.
+// asOf names what the endpoint's row says now.
+func (s *station) asOf(t *testing.T, endpointID uuid.UUID) time.Time {
+	t.Helper()
+	return one[time.Time](t, s, `SELECT updated_at FROM endpoints WHERE id = $1`, endpointID)
+}
+
 func TestGroupDisablesEachEndpointThatIsGone(t *testing.T) {
 	t.Parallel()
 	s := newStation(t)
@@ -237,7 +243,9 @@ func TestGroupDisablesEachEndpointThatIsGone(t *testing.T) {
 	var units []attempt
 	for _, endpoint := range []uuid.UUID{b, a, paused} {
 		for _, delivery := range column[int64](t, s, `SELECT id FROM deliveries WHERE endpoint_id = $1 ORDER BY id`, endpoint) {
-			units = append(units, attemptOf(endpoint, delivery, 1, answered(410)))
+			u := attemptOf(endpoint, delivery, 1, answered(410))
+			u.asOf = s.asOf(t, endpoint)
+			units = append(units, u)
 		}
 	}
 	r := s.recorder(t)
@@ -263,7 +271,9 @@ func TestRecordLeavesNothingBehind(t *testing.T) {
 	relent := s.refuse(t, "counters", "BEFORE INSERT", "true")
 	before := s.picture(t)
 	for _, o := range []outcome{answered(200), answered(410)} {
-		_, err := s.deliverer.outcomes.Do(t.Context(), attemptOf(id, deliveries[0], 1, o))
+		u := attemptOf(id, deliveries[0], 1, o)
+		u.asOf = s.asOf(t, id)
+		_, err := s.deliverer.outcomes.Do(t.Context(), u)
 		if err == nil || !strings.Contains(err.Error(), "refused by the test") {
 			t.Errorf("%d: %v, want the error of the last statement", o.StatusCode, err)
 		}

@@ -3,6 +3,7 @@ package outbound
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,14 +26,17 @@ func secretsOf(r request) []string {
 	}
 	a := r.Credentials.Auth
 	plain = append(plain, a.Token, a.Password, a.OAuth2.ClientSecret)
-	if a.Password != "" {
+	if a.Kind == endpoint.AuthBasic {
 		plain = append(plain, basic(a.Username, a.Password))
+		if a.Password == "" { // some services take a key as the name
+			plain = append(plain, a.Username)
+		}
 	}
 	if a.OAuth2.ClientSecret != "" {
 		plain = append(plain, basic(url.QueryEscape(a.OAuth2.ClientID), url.QueryEscape(a.OAuth2.ClientSecret)))
 	}
 	_, query, _ := strings.Cut(r.URL, "?")
-	for _, s := range append(keyLines(a.PrivateKey), query) {
+	for _, s := range slices.Concat(keyLines(a.PrivateKey), []string{query}, values(query)) {
 		if len(s) >= leastSecret {
 			plain = append(plain, s)
 		}
@@ -47,6 +51,12 @@ func secretsOf(r request) []string {
 		all = append(all, spelled(s)...)
 	}
 	return longestFirst(all)
+}
+
+// values are those of a query's parameters: receivers echo them one by one.
+func values(query string) []string {
+	params, _ := url.ParseQuery(query) // of a broken one, what can be read
+	return slices.Concat(slices.Collect(maps.Values(params))...)
 }
 
 // keyLines are the lines of a PEM that hold something.

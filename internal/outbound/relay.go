@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,9 +18,14 @@ import (
 	"github.com/memrelay/memrelay/internal/lane"
 )
 
-// relayRows is how many webhooks one transaction relays: enough to share the
-// commit, few enough to hold the endpoints' rows only briefly.
-const relayRows = 500
+const (
+	// relayRows is how many webhooks one transaction relays: enough to share the
+	// commit, few enough to hold the endpoints' rows only briefly.
+	relayRows = 500
+	// relayBytes is how much their payloads hold at most, unless a single one is larger:
+	// filters read them meanwhile, which takes a tenth of a second for a MiB of the worst.
+	relayBytes = 8 << 20
+)
 
 // Relayer works Relay jobs: webhooks of the outbox become deliveries.
 type Relayer struct {
@@ -38,13 +44,13 @@ func NewRelayer(pool *pgxpool.Pool, jobs lane.Inserter, log *slog.Logger) *Relay
 // another one was here before, which is no error.
 func (r *Relayer) Work(ctx context.Context, j *river.Job[job.Relay]) error {
 	for {
-		n, err := r.relay(ctx, j.ID)
+		more, err := r.relay(ctx, j.ID)
 		if err != nil {
 			// There is no fault of a webhook here that could be told from the
 			// database's: nothing is counted, and the outbox waits.
 			return endOf(ctx, r.log, err)
 		}
-		if n < relayRows {
+		if !more {
 			return nil
 		}
 	}
@@ -53,11 +59,10 @@ func (r *Relayer) Work(ctx context.Context, j *river.Job[job.Relay]) error {
 // NextRetry is when a job runs again that was taken from its worker.
 func (r *Relayer) NextRetry(*river.Job[job.Relay]) time.Time { return time.Now().Add(time.Second) }
 
-// relay is the transaction: one relay at a time, in the order of seq. It returns
-// how many webhooks it relayed; when fewer than it could, the job is complete.
-func (r *Relayer) relay(ctx context.Context, jobID int64) (int, error) {
-	var n int
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+// relay is the transaction: one relay at a time, in the order of seq. It reports
+// whether there may be more to relay; when not, the job is complete.
+func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error) {
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if err := q.LockRelay(ctx); err != nil {
 			return fmt.Errorf("lock the relay: %w", err)
@@ -66,20 +71,32 @@ func (r *Relayer) relay(ctx context.Context, jobID int64) (int, error) {
 		if err != nil {
 			return fmt.Errorf("list outbox to relay: %w", err)
 		}
-		n = len(rows)
-		if n > 0 {
+		n := inOne(rows)
+		more = n < len(rows) || n == relayRows
+		if rows = rows[:n]; n > 0 {
 			if err := r.deliver(ctx, tx, rows); err != nil {
 				return err
 			}
 		}
-		if n < relayRows {
+		if !more {
 			if err := q.CompleteJobs(ctx, []int64{jobID}); err != nil {
 				return fmt.Errorf("complete job: %w", err)
 			}
 		}
 		return nil
 	})
-	return n, err
+	return more, err
+}
+
+// inOne returns how many webhooks are relayed in one transaction.
+func inOne(rows []db.ListOutboxToRelayRow) int {
+	size := 0
+	for i, row := range rows {
+		if size += int(row.Size); size > relayBytes && i > 0 {
+			return i
+		}
+	}
+	return len(rows)
 }
 
 // deliver makes the deliveries of webhooks and wakes the lanes of the endpoints
@@ -101,19 +118,24 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 	var deliveries db.InsertDeliveriesParams
 	wanting := map[uuid.UUID]bool{}
 	for _, w := range webhooks {
+		data := sync.OnceValues(func() (any, bool) { return endpoint.ReadData(payloads[w.ID]) })
 		for i, p := range rows {
-			if !audiences[i].Wants(w.Event, w.UserID, func() []byte { return payloads[w.ID] }) {
+			if !audiences[i].Wants(w.Event, w.UserID, data) {
 				continue
 			}
 			deliveries.OutboxIds = append(deliveries.OutboxIds, w.ID)
 			deliveries.EndpointIds = append(deliveries.EndpointIds, p.ID)
 			deliveries.OrderKeys = append(deliveries.OrderKeys, orderKey(p.Ordered, p.BatchSize, w.UserID))
-			wanting[p.ID] = true
 		}
 	}
 	if len(deliveries.OutboxIds) > 0 {
-		if err := q.InsertDeliveries(ctx, deliveries); err != nil {
+		begun, err := q.InsertDeliveries(ctx, deliveries)
+		if err != nil {
 			return fmt.Errorf("insert deliveries: %w", err)
+		}
+		// Those that wait for others of their user are let go by whoever records these.
+		for _, id := range begun {
+			wanting[id] = true
 		}
 	}
 	if err := q.MarkOutboxRelayed(ctx, ids); err != nil {
@@ -167,12 +189,13 @@ func orderKey(ordered bool, batchSize int32, userID string) string {
 	return userID
 }
 
-// wake brings work to the lanes of those endpoints that got some and are active.
+// wake brings work to the lanes of those endpoints that got some and are active, or
+// are tried now and then.
 func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool) error {
 	var lanes []endpoint.Lane
 	var now time.Time
 	for _, row := range rows {
-		if !wanting[row.ID] || row.Status != endpoint.Active {
+		if !wanting[row.ID] || (row.Status != endpoint.Active && !row.Probing) {
 			continue
 		}
 		p := db.LockEndpointRow(row)

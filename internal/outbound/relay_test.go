@@ -264,3 +264,23 @@ func TestRelayThatIsStoppedSaysSo(t *testing.T) {
 		t.Errorf("%d deliveries, want none", n)
 	}
 }
+
+// What filters read meanwhile keeps the rows of all endpoints locked.
+func TestRelayReadsOnlySoMuchInOneTransaction(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.endpoint(t, nowhere)
+	sizes := []int{relayBytes / 2, relayBytes / 2, 3, relayBytes * 2, 5, 6}
+	for _, size := range sizes {
+		s.exec(t, `INSERT INTO outbox (id, event, user_id, payload)
+			VALUES ($1, $2, 'zoho:1', convert_to(rpad('{"data":{"a":"x"}}', $3), 'UTF8'))`, uuid.New(), added, size)
+	}
+	s.relay(t)
+	got := column[int](t, s, `SELECT count(*) FROM outbox GROUP BY relayed_at ORDER BY relayed_at`)
+	if diff := cmp.Diff([]int{2, 1, 1, 2}, got); diff != "" {
+		t.Errorf("webhooks of each transaction (-want +got):\n%s", diff)
+	}
+	if n := one[int](t, s, `SELECT count(*) FROM river_job WHERE kind = 'relay' AND state <> 'completed'`); n != 0 {
+		t.Errorf("%d relay jobs are left", n)
+	}
+}

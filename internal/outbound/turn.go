@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ type turn struct {
 	unready bool          // the endpoint could not be made ready
 
 	inFlight int
+	running  sync.WaitGroup // its requests
 	done     chan ended
 	over     atomic.Bool // nobody waits for its requests any more
 }
@@ -127,6 +129,7 @@ func (t *turn) send(ctx context.Context) error {
 		case <-end.C:
 			if handing {
 				t.over.Store(true)
+				t.d.requests.Go(func() { t.running.Wait(); cut() })
 				return failed
 			}
 			stop, handing = true, true
@@ -151,10 +154,7 @@ func (t *turn) begin(ctx, requests context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	room := int(t.p.MaxInFlight) - t.inFlight - t.others
-	if resting(t.p) {
-		room = min(room, 1)
-	}
+	room := mostInFlight(t.p) - t.inFlight - t.others
 	now := t.now()
 	room = min(room, t.pace.Allows(now))
 	if room <= 0 {
@@ -167,7 +167,8 @@ func (t *turn) begin(ctx, requests context.Context) (bool, error) {
 	t.pace.Take(now, len(leases))
 	for _, l := range leases {
 		t.inFlight++
-		t.d.requests.Go(func() { t.deliver(requests, l) })
+		t.running.Add(1)
+		t.d.requests.Go(func() { defer t.running.Done(); t.deliver(requests, l) })
 	}
 	return len(leases) > 0, nil
 }
@@ -247,7 +248,7 @@ func (t *turn) deliver(ctx context.Context, l leased) {
 	t.d.log.InfoContext(ctx, "delivery attempted", "delivery_id", l.id, "webhook_id", l.webhook, "endpoint", t.p.Name, "webhooks", len(l.payloads),
 		"attempt", l.number, "status", o.StatusCode, "error_class", o.ErrorClass, "duration_ms", o.Total.Milliseconds())
 	a := attempt{
-		deliveryID: l.id, number: l.number, endpointID: t.p.ID, outcome: o, schedule: t.p.RetrySchedule, orderKey: l.orderKey,
+		deliveryID: l.id, number: l.number, endpointID: t.p.ID, asOf: t.p.UpdatedAt, outcome: o, schedule: t.p.RetrySchedule, orderKey: l.orderKey,
 		// An answer that came in the moment of our end is an answer all the same.
 		interrupted: ctx.Err() != nil && o.StatusCode == 0,
 	}
@@ -297,16 +298,19 @@ func (d *Deliverer) free(ctx context.Context, id uuid.UUID, failed error) {
 		if err != nil {
 			return fmt.Errorf("lock endpoint: %w", err)
 		}
-		p.FullUntil = nil
+		// There is room also for what has not come yet.
+		if p.FullUntil != nil {
+			if err := q.FreeEndpoint(ctx, id); err != nil {
+				return fmt.Errorf("free endpoint: %w", err)
+			}
+			p.FullUntil = nil
+		}
 		due, ok, err := nextWork(ctx, q, p)
 		if err != nil || !ok {
 			return err
 		}
 		if p.DueAt != nil && !p.DueAt.After(endpoint.NotBefore(p, due)) {
 			return nil // it comes to it by itself
-		}
-		if err := q.FreeEndpoint(ctx, id); err != nil {
-			return fmt.Errorf("free endpoint: %w", err)
 		}
 		return endpoint.WakeAll(ctx, tx, d.jobs, []endpoint.Lane{endpoint.NewLane(p, due)}, p.Now)
 	})
@@ -331,7 +335,9 @@ func (t *turn) close(ctx context.Context, jobID int64) error {
 		if p.FullUntil, err = t.fullUntil(ctx, q, p); err != nil {
 			return err
 		}
-		p.RateAt = t.pace.At()
+		if sameLimit(p.RateLimit, t.p.RateLimit) {
+			p.RateAt = t.pace.At() // else it counts anew
+		}
 		next := db.CloseEndpointParams{ID: p.ID, Wanted: p.Wanted, Done: t.p.Wanted, DueAt: p.DueAt, RateAt: p.RateAt, FullUntil: p.FullUntil}
 		due, ok, err := nextWork(ctx, q, p)
 		switch {
@@ -378,10 +384,16 @@ func (t *turn) fullUntil(ctx context.Context, q *db.Queries, p db.LockEndpointRo
 	if err != nil {
 		return nil, fmt.Errorf("count requests under way: %w", err)
 	}
-	if leased.Leased < int64(p.MaxInFlight) {
+	now := db.Endpoint{MaxInFlight: p.MaxInFlight, Probing: p.Probing, ResumeAt: p.ResumeAt, Failures: p.Failures}
+	if leased.Leased < int64(mostInFlight(now)) {
 		return nil, nil
 	}
 	return &leased.FirstEnd, nil
+}
+
+// sameLimit reports whether two rate_limits are the same.
+func sameLimit(a, b *float32) bool {
+	return a == b || (a != nil && b != nil && *a == *b)
 }
 
 // nextWork returns when there is something to be done for an endpoint; ok is false
@@ -393,9 +405,7 @@ func nextWork(ctx context.Context, q *db.Queries, p db.LockEndpointRow) (due tim
 		// transaction held the row. It will not for a second.
 		_, err = q.NextDelivery(ctx, p.ID)
 		due = p.Now.Add(time.Second)
-	case p.Probing:
-		return p.Now, true, nil
-	case p.Status != endpoint.Active:
+	case p.Status != endpoint.Active && !p.Probing:
 		return due, false, nil
 	case p.BatchSize > 1:
 		return dueBatch(ctx, q, p)

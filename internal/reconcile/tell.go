@@ -143,7 +143,7 @@ func (r *Reconciler) insert(ctx context.Context, tx pgx.Tx, findings []finding) 
 	var events db.InsertReconcileEventsParams
 	for i, f := range findings {
 		digest := sha256.Sum256(f.body)
-		events.Ids = append(events.Ids, ids[i])
+		events.Ids = append(events.Ids, ids[i].ID)
 		events.EventIds = append(events.EventIds, f.eventID)
 		events.Digests = append(events.Digests, digest[:])
 		events.Modules = append(events.Modules, f.module)
@@ -161,25 +161,22 @@ func (r *Reconciler) insert(ctx context.Context, tx pgx.Tx, findings []finding) 
 		isNew[id] = true
 	}
 	var fresh []finding
-	var bodies db.InsertEventBodiesParams
+	var bodies []db.InsertEventBodiesParams
 	var jobs []river.InsertManyParams
 	for i, f := range findings {
-		if !isNew[ids[i]] {
+		if !isNew[ids[i].ID] {
 			continue
 		}
 		fresh = append(fresh, f)
-		bodies.EventIds = append(bodies.EventIds, ids[i])
-		bodies.BodyIds = append(bodies.BodyIds, ids[i])
-		bodies.ContentTypes = append(bodies.ContentTypes, "application/json")
-		bodies.Headers = append(bodies.Headers, json.RawMessage("{}"))
-		bodies.Bodies = append(bodies.Bodies, f.body)
-		bodies.Records = append(bodies.Records, f.body)
-		jobs = append(jobs, river.InsertManyParams{Args: job.ProcessEvent{EventID: ids[i]}})
+		bodies = append(bodies, db.InsertEventBodiesParams{
+			EventID: ids[i].ID, BodyID: ids[i].ID, ContentType: "application/json", Headers: json.RawMessage("{}"), Body: f.body, Record: f.body,
+		})
+		jobs = append(jobs, river.InsertManyParams{Args: job.ProcessEvent{EventID: ids[i].ID}})
 	}
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	if err := q.InsertEventBodies(ctx, bodies); err != nil {
+	if _, err := q.InsertEventBodies(ctx, bodies); err != nil {
 		return nil, fmt.Errorf("insert event bodies: %w", err)
 	}
 	if _, err := r.jobs.InsertManyTx(ctx, tx, jobs); err != nil {
