@@ -511,14 +511,15 @@ func (q *Queries) ListAbandoned(ctx context.Context, arg ListAbandonedParams) ([
 }
 
 const listBatchPayloads = `-- name: ListBatchPayloads :many
-SELECT d.batch_id::uuid AS batch_id, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+SELECT d.batch_id::uuid AS batch_id, o.id AS outbox_id, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
 WHERE d.batch_id = ANY ($1::uuid[])
 ORDER BY d.batch_id, d.id
 `
 
 type ListBatchPayloadsRow struct {
-	BatchID uuid.UUID `json:"batch_id"`
-	Payload []byte    `json:"payload"`
+	BatchID  uuid.UUID `json:"batch_id"`
+	OutboxID uuid.UUID `json:"outbox_id"`
+	Payload  []byte    `json:"payload"`
 }
 
 // ListBatchPayloads returns what batches carry, in their order.
@@ -531,7 +532,7 @@ func (q *Queries) ListBatchPayloads(ctx context.Context, batchIds []uuid.UUID) (
 	items := []ListBatchPayloadsRow{}
 	for rows.Next() {
 		var i ListBatchPayloadsRow
-		if err := rows.Scan(&i.BatchID, &i.Payload); err != nil {
+		if err := rows.Scan(&i.BatchID, &i.OutboxID, &i.Payload); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

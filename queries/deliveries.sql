@@ -201,7 +201,7 @@ UPDATE deliveries SET status = 'batched', batch_id = @batch_id::uuid, leased_unt
 
 -- name: ListBatchPayloads :many
 -- ListBatchPayloads returns what batches carry, in their order.
-SELECT d.batch_id::uuid AS batch_id, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+SELECT d.batch_id::uuid AS batch_id, o.id AS outbox_id, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
 WHERE d.batch_id = ANY (@batch_ids::uuid[])
 ORDER BY d.batch_id, d.id;
 

@@ -420,6 +420,9 @@ func (c Outbound) check() []error {
 	if c.RetryDelay <= 0 {
 		bad("MEM0_WEBHOOK_RETRY_DELAY: want more than 0")
 	}
+	if strings.HasPrefix(c.Secret, "whpk_") || strings.HasPrefix(c.Secret, "whsk_") {
+		bad("MEM0_WEBHOOK_SECRET: want a text or whsec_ and base64; this is a key of ed25519, by whose public half anybody could sign")
+	}
 	for _, e := range c.Events {
 		if all := slices.Concat(memory.Events(), memory.OperationalEvents()); !slices.Contains(all, e) {
 			bad("MEM0_WEBHOOK_EVENTS: %q is none of %s", e, strings.Join(all, " "))

@@ -249,6 +249,7 @@ func TestOneMistakeIsOneLine(t *testing.T) {
 		{"a URL without a host", "MEM0_WEBHOOK_URL=https:///in", "MEM0_WEBHOOK_URL: want an http or https URL"},
 		{"a URL that is none", "MEM0_WEBHOOK_URL=http://[::1", "MEM0_WEBHOOK_URL: want an http or https URL"},
 		{"no delivery", "MEM0_WEBHOOK_RETRY_COUNT=0", "MEM0_WEBHOOK_RETRY_COUNT: want 1 to 1000 attempts, the first included"},
+		{"a key that is public", "MEM0_WEBHOOK_SECRET=whpk_x", "MEM0_WEBHOOK_SECRET: want a text or whsec_ and base64; this is a key of ed25519, by whose public half anybody could sign"},
 		{"no wait between deliveries", "MEM0_WEBHOOK_RETRY_DELAY=-0.5", "MEM0_WEBHOOK_RETRY_DELAY: want more than 0"},
 		{
 			"an event that is none", "MEM0_WEBHOOK_EVENTS=memory_eaten",

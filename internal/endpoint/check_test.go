@@ -122,6 +122,8 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 
 		{"a signature that is none", "signing", Settings{Signing: pointers("rsa")}},
 		{"a secret for nothing", "secret", Settings{Signing: pointers("ed25519"), Secret: new("a secret of one's own, long enough")}},
+		{"a public key as a secret", "secret", Settings{Secret: new("whpk_" + strings.Repeat("a", 44))}},
+		{"a private key as a secret", "secret", Settings{Secret: new("whsk_" + strings.Repeat("a", 88))}},
 		{"a short secret", "secret", Settings{Secret: new("twenty-three characters")}},
 		{"a secret with a space before it", "secret", Settings{Secret: new(" a secret of one's own, long enough")}},
 		{"a long secret", "secret", Settings{Secret: new(strings.Repeat("a", 256))}},

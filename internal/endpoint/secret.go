@@ -68,6 +68,11 @@ func secretProblem(kind, secret string) string {
 		}
 		return ""
 	}
+	for _, prefix := range []string{prefixPrivate, prefixPublic} {
+		if strings.HasPrefix(secret, prefix) {
+			return "this is a key of ed25519: whoever knows its public half could sign by it"
+		}
+	}
 	if len(secret) < LeastSecret || len(secret) > mostSecret || strings.TrimSpace(secret) != secret || !printable(secret) {
 		return fmt.Sprintf("want %d to %d bytes of text without spaces around it, or whsec_ and base64", LeastSecret, mostSecret)
 	}

@@ -6,41 +6,61 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"github.com/memrelay/memrelay/internal/endpoint"
 )
 
 // errPayload is returned for what is no payload of ours.
 var errPayload = errors.New("no payload of a webhook")
 
-// render returns the body of a request that carries payloads of the outbox in an endpoint's form. It is a JSON array if
-// batch is set, and else the one payload there must be. The same payloads give the same bytes, so that every attempt
-// sends the same.
+// told is a webhook on its way into a request.
+type told struct {
+	id      uuid.UUID // its webhook-id
+	payload []byte    // the outbox's bytes
+}
+
+// render returns the body of a request that carries webhooks in an endpoint's form. It is a JSON array if batch is set,
+// and else the one there must be. The same webhooks give the same bytes, so that every attempt sends the same.
 //
 // FormMemrelay is the outbox's bytes. FormStandard is {"type","timestamp","data"} of Standard Webhooks: data's own bytes,
-// with user_id put in front unless data has one, for nothing else says whose it is.
-func render(form string, batch bool, payloads [][]byte) ([]byte, error) {
-	if len(payloads) == 0 || (!batch && len(payloads) != 1) {
-		return nil, fmt.Errorf("%w: %d of them in one request", errPayload, len(payloads))
+// with user_id put in front unless data has one, for nothing else says whose it is. What stands in a batch gets its
+// webhook_id in front: the header has that of the batch.
+func render(form string, batch bool, all []told) ([]byte, error) {
+	if len(all) == 0 || (!batch && len(all) != 1) {
+		return nil, fmt.Errorf("%w: %d of them in one request", errPayload, len(all))
 	}
-	if form == endpoint.FormStandard {
-		inForm := make([][]byte, len(payloads))
-		for i, p := range payloads {
-			var err error
-			if inForm[i], err = standard(p); err != nil {
-				return nil, err
-			}
+	bodies := make([][]byte, len(all))
+	for i, w := range all {
+		bodies[i] = w.payload
+		var err error
+		if form == endpoint.FormStandard {
+			bodies[i], err = standard(w.payload)
 		}
-		payloads = inForm
+		if err == nil && batch {
+			bodies[i], err = member(w.id, bodies[i])
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if !batch {
-		return payloads[0], nil
+		return bodies[0], nil
 	}
-	for _, p := range payloads {
-		if !json.Valid(p) { // it would spoil the others
-			return nil, fmt.Errorf("%w: it is not JSON", errPayload)
-		}
+	return append(append([]byte{'['}, bytes.Join(bodies, []byte{','})...), ']'), nil
+}
+
+// member returns a body with the id of its webhook in front.
+func member(id uuid.UUID, body []byte) ([]byte, error) {
+	fields := bytes.TrimLeft(body, " \t\r\n")
+	if !json.Valid(body) || fields[0] != '{' { // it would spoil the others
+		return nil, fmt.Errorf("%w: it is no object", errPayload)
 	}
-	return append(append([]byte{'['}, bytes.Join(payloads, []byte{','})...), ']'), nil
+	comma := ","
+	if bytes.HasPrefix(bytes.TrimLeft(fields[1:], " \t\r\n"), []byte{'}'}) {
+		comma = ""
+	}
+	return append(fmt.Appendf(nil, `{"webhook_id":%q%s`, id, comma), fields[1:]...), nil
 }
 
 // standard returns a payload in Standard Webhooks' form. Values are taken as they stand, none is written anew.

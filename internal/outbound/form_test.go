@@ -3,12 +3,19 @@ package outbound
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/memrelay/memrelay/internal/endpoint"
 )
+
+// inBatch is a body as it stands in a batch, as the webhook of that number.
+func inBatch(n int, body string) string {
+	return fmt.Sprintf(`{"webhook_id":"00000000-0000-0000-0000-%012d",%s`, n, body[1:])
+}
 
 func TestRender(t *testing.T) {
 	t.Parallel()
@@ -31,22 +38,23 @@ func TestRender(t *testing.T) {
 		want     string
 	}{
 		{"memrelay: the outbox's bytes", endpoint.FormMemrelay, false, []string{odd}, odd},
-		{"memrelay, a batch", endpoint.FormMemrelay, true, []string{one, odd}, "[" + one + "," + odd + "]"},
-		{"memrelay, a batch of one", endpoint.FormMemrelay, true, []string{one}, "[" + one + "]"},
+		{"memrelay, a batch", endpoint.FormMemrelay, true, []string{one, odd}, "[" + inBatch(1, one) + "," + inBatch(2, odd[1:]) + "]"},
+		{"memrelay, a batch of one", endpoint.FormMemrelay, true, []string{one}, "[" + inBatch(1, one) + "]"},
 		{"standard: data's own bytes", endpoint.FormStandard, false, []string{one}, oneStd},
 		{"standard, data that is empty", endpoint.FormStandard, false, []string{two}, twoStd},
 		{"standard, data that names its user", endpoint.FormStandard, false, []string{system}, sysStd},
 		{"standard, a user further down is another", endpoint.FormStandard, false, []string{deeper}, deepStd},
-		{"standard, a batch", endpoint.FormStandard, true, []string{one, two, system}, "[" + oneStd + "," + twoStd + "," + sysStd + "]"},
+		{"standard, a batch", endpoint.FormStandard, true, []string{one, two, system}, "[" + inBatch(1, oneStd) + "," + inBatch(2, twoStd) + "," + inBatch(3, sysStd) + "]"},
+		{"a batch of what is empty", endpoint.FormMemrelay, true, []string{"{ }"}, `[{"webhook_id":"00000000-0000-0000-0000-000000000001" }]`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var payloads [][]byte
-			for _, p := range tt.payloads {
-				payloads = append(payloads, []byte(p))
+			var all []told
+			for i, p := range tt.payloads {
+				all = append(all, told{uuid.UUID{15: byte(i + 1)}, []byte(p)})
 			}
 			for range 3 { // every attempt sends the same
-				got, err := render(tt.form, tt.batch, payloads)
+				got, err := render(tt.form, tt.batch, all)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -58,8 +66,8 @@ func TestRender(t *testing.T) {
 				}
 			}
 			for i, p := range tt.payloads {
-				if string(payloads[i]) != p {
-					t.Errorf("payload %d was changed to %s", i, payloads[i])
+				if string(all[i].payload) != p {
+					t.Errorf("payload %d was changed to %s", i, all[i].payload)
 				}
 			}
 		})
@@ -92,11 +100,11 @@ func TestRenderRefusesWhatIsNoPayload(t *testing.T) {
 		"the second of a batch":  {endpoint.FormStandard, true, []string{whole, `{}`}},
 		"something that follows": {endpoint.FormStandard, false, []string{whole + whole}},
 	} {
-		var payloads [][]byte
+		var all []told
 		for _, p := range tt.payloads {
-			payloads = append(payloads, []byte(p))
+			all = append(all, told{payload: []byte(p)})
 		}
-		if got, err := render(tt.form, tt.batch, payloads); !errors.Is(err, errPayload) || got != nil {
+		if got, err := render(tt.form, tt.batch, all); !errors.Is(err, errPayload) || got != nil {
 			t.Errorf("%s: got %s, %v", name, got, err)
 		}
 	}

@@ -125,7 +125,7 @@ func (t *Tester) SendTo(ctx context.Context, e db.Endpoint, event string) (TestO
 	if err != nil {
 		return TestOutcome{}, err
 	}
-	body, err := render(e.Form, e.BatchSize > 1, [][]byte{payload})
+	body, err := render(e.Form, e.BatchSize > 1, []told{{id, payload}})
 	if err != nil {
 		return TestOutcome{}, fmt.Errorf("render an example of %s: %w", event, err)
 	}

@@ -294,8 +294,8 @@ func TestTestIsInTheEndpointsForm(t *testing.T) {
 	}{
 		{endpoint.FormMemrelay, 1, "bot_version data event request_id source timestamp user_id"},
 		{endpoint.FormStandard, 1, "data timestamp type"},
-		{endpoint.FormMemrelay, 10, "[bot_version data event request_id source timestamp user_id]"},
-		{endpoint.FormStandard, 10, "[data timestamp type]"},
+		{endpoint.FormMemrelay, 10, "[bot_version data event request_id source timestamp user_id webhook_id]"},
+		{endpoint.FormStandard, 10, "[data timestamp type webhook_id]"},
 	} {
 		_, body, outcome := takenTest(t, db.Endpoint{Name: "bare", Form: tt.form, BatchSize: tt.size}, nil, memory.Updated)
 		var one map[string]any

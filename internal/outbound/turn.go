@@ -178,7 +178,7 @@ type leased struct {
 	id       int64
 	number   int32     // of the attempt
 	webhook  uuid.UUID // webhook-id
-	payloads [][]byte
+	webhooks []told
 	orderKey *string
 	batch    bool
 }
@@ -203,9 +203,9 @@ func (t *turn) lease(ctx context.Context, room int) ([]leased, error) {
 			return nil, fmt.Errorf("lease deliveries: %w", err)
 		}
 		for _, r := range rows {
-			l := leased{id: r.ID, number: r.Attempts, payloads: [][]byte{r.Payload}, orderKey: r.OrderKey}
+			l := leased{id: r.ID, number: r.Attempts, orderKey: r.OrderKey}
 			if r.OutboxID != nil {
-				l.webhook = *r.OutboxID
+				l.webhook, l.webhooks = *r.OutboxID, []told{{*r.OutboxID, r.Payload}}
 			} else { // it was made when the endpoint still gathered
 				l.webhook, l.batch = *r.BatchID, true
 			}
@@ -224,7 +224,7 @@ func fill(ctx context.Context, q *db.Queries, leases []leased) error {
 		if l.batch {
 			batches[l.webhook] = i
 			ids = append(ids, l.webhook)
-			leases[i].payloads = nil
+			leases[i].webhooks = nil
 		}
 	}
 	if len(ids) == 0 {
@@ -236,7 +236,7 @@ func fill(ctx context.Context, q *db.Queries, leases []leased) error {
 	}
 	for _, row := range rows {
 		l := &leases[batches[row.BatchID]]
-		l.payloads = append(l.payloads, row.Payload)
+		l.webhooks = append(l.webhooks, told{row.OutboxID, row.Payload})
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func fill(ctx context.Context, q *db.Queries, leases []leased) error {
 // cut off is nobody's fault: the delivery is given back as it was.
 func (t *turn) deliver(ctx context.Context, l leased) {
 	o := t.attempt(ctx, l)
-	t.d.log.InfoContext(ctx, "delivery attempted", "delivery_id", l.id, "webhook_id", l.webhook, "endpoint", t.p.Name, "webhooks", len(l.payloads),
+	t.d.log.InfoContext(ctx, "delivery attempted", "delivery_id", l.id, "webhook_id", l.webhook, "endpoint", t.p.Name, "webhooks", len(l.webhooks),
 		"attempt", l.number, "status", o.StatusCode, "error_class", o.ErrorClass, "duration_ms", o.Total.Milliseconds())
 	a := attempt{
 		deliveryID: l.id, number: l.number, endpointID: t.p.ID, asOf: t.p.UpdatedAt, outcome: o, schedule: t.p.RetrySchedule, orderKey: l.orderKey,
@@ -282,7 +282,7 @@ func (t *turn) attempt(ctx context.Context, l leased) (o outcome) {
 			o = failed("panic in the attempt; the log has it", verdictRetry, ClassOther)
 		}
 	}()
-	body, err := render(t.p.Form, l.batch, l.payloads)
+	body, err := render(t.p.Form, l.batch, l.webhooks)
 	if err != nil {
 		return failed(err.Error(), verdictFinal, ClassRequest)
 	}
