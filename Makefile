@@ -57,22 +57,38 @@ verify: ## check that what is generated, numbered and formatted is in step
 	go test ./migrations -run RiverSchema
 
 .PHONY: bench
-bench: ## measure the door and the walk beside Postgres itself, for a minute
-	go run ./internal/bench -seconds 5 -rounds 3
+bench: ## measure everything beside Postgres itself, and write it into docs/; a quarter of an hour
+	go run ./internal/bench -docs docs
+
+.PHONY: bench-quick
+bench-quick: ## measure the same in less than a minute; says little, writes nothing
+	go run ./internal/bench -quick
+
+.PHONY: bench-parts
+bench-parts: ## measure the parts that need no database: time and allocations of each
+	go test -run none -bench 'Door|VerifySignature|Parse|Sign|Accepts' -benchmem ./internal/inbound ./internal/outbound ./internal/match
+
+.PHONY: bench-growth
+bench-growth: ## measure with 1 and 10 million events stored; an hour and 35 GB of disk
+	go run ./internal/bench -growth -docs docs
+
+.PHONY: bench-bloat
+bench-bloat: ## watch for 20 minutes what tables grow to under a steady load
+	go run ./internal/bench -bloat 20m -docs docs
 
 .PHONY: bench-sync
 bench-sync: ## measure a full and an incremental sync against a Zoho on this machine
-	go run ./internal/bench -syncs -rounds 1
+	go run ./internal/bench -syncs
 
 .PHONY: bench-deliver
 bench-deliver: ## measure what goes out, also beside an endpoint that hangs and after one was away
-	go run ./internal/bench -deliver -rounds 3
-	go run ./internal/bench -outage 2m -rounds 1
+	go run ./internal/bench -only deliver
+	go run ./internal/bench -outage 2m
 
 .PHONY: bench-search
 bench-search: ## measure how well searches find, and how fast among a million memories
 	go test -run none -bench SearchQuality -benchtime 1x ./internal/memory
-	go run ./internal/bench -search -rounds 1
+	go run ./internal/bench -search
 
 .PHONY: build
 build: ## build the program into bin/memrelay

@@ -2,20 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,108 +15,9 @@ import (
 )
 
 const (
-	deliverBacklog  = 20_000 // webhooks that wait when the throughput is measured
-	healthy         = 50     // endpoints beside the one that hangs
-	healthyRate     = 20     // webhooks a second, each to all endpoints
-	healthyTime     = 20 * time.Second
-	outageRate      = 200 // webhooks a second
-	outageUsers     = 20
-	deliveriesOfOne = "deliveries/s"
-	// schedule is what Standard Webhooks recommends: the endpoint's default.
-	schedule = `{5s,5min,30min,2h,5h,10h,14h,20h,24h}`
+	healthy     = 50 // endpoints beside the one that hangs
+	healthyRate = 20 // webhooks a second, each to all endpoints
 )
-
-// receiver is whom webhooks go to. It answers 204, hangs, or says that it is away.
-type receiver struct {
-	server *http.Server
-	url    string
-	away   atomic.Bool
-	hangs  bool
-	free   chan struct{} // closed: what hangs is answered
-
-	mu       sync.Mutex
-	arrived  map[string]time.Time // by webhook-id
-	perUser  map[string][]string  // webhook-ids in the order of arrival
-	requests int
-	told     chan struct{} // something has arrived
-}
-
-func newReceiver(ctx context.Context, hangs bool) (*receiver, error) {
-	var listen net.ListenConfig
-	ln, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	r := &receiver{
-		url: "http://" + ln.Addr().String() + "/", hangs: hangs, free: make(chan struct{}),
-		arrived: map[string]time.Time{}, perUser: map[string][]string{}, told: make(chan struct{}, 1),
-	}
-	r.server = &http.Server{Handler: http.HandlerFunc(r.answer), ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = r.server.Serve(ln) }()
-	return r, nil
-}
-
-func (r *receiver) close() {
-	close(r.free)
-	_ = r.server.Close()
-}
-
-func (r *receiver) answer(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		return
-	}
-	if r.hangs {
-		select {
-		case <-r.free:
-		case <-req.Context().Done():
-		}
-		return
-	}
-	if r.away.Load() {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
-	}
-	r.take(req.Header.Get("webhook-id"), body)
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (r *receiver) take(id string, body []byte) {
-	var envelope struct {
-		UserID string `json:"user_id"`
-	}
-	if id != "" && json.Unmarshal(body, &envelope) != nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.requests++
-	if _, before := r.arrived[id]; !before && id != "" {
-		r.arrived[id] = time.Now()
-		r.perUser[envelope.UserID] = append(r.perUser[envelope.UserID], id)
-	}
-	select {
-	case r.told <- struct{}{}:
-	default:
-	}
-}
-
-// wait waits until so many different webhooks have arrived.
-func (r *receiver) wait(ctx context.Context, n int) error {
-	for {
-		r.mu.Lock()
-		got := len(r.arrived)
-		r.mu.Unlock()
-		if got >= n {
-			return nil
-		}
-		select {
-		case <-r.told:
-		case <-ctx.Done():
-			return fmt.Errorf("%d of %d webhooks arrived: %w", got, n, ctx.Err())
-		}
-	}
-}
 
 // deliveries measures what goes out.
 func (b *bench) deliveries(ctx context.Context) ([]row, error) {
@@ -157,19 +50,15 @@ func (b *bench) receiverLimit(ctx context.Context) ([]row, error) {
 	}
 	defer r.close()
 	script := filepath.Join(b.tmp, "post.lua")
-	text := fmt.Sprintf("wrk.method = \"POST\"\nwrk.body = %q\nwrk.headers[\"Content-Type\"] = \"application/json\"\n", sample("u", uuid.NewString()))
-	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+	lua := fmt.Sprintf("wrk.method = \"POST\"\nwrk.body = %q\nwrk.headers[\"Content-Type\"] = \"application/json\"\n", sample("u", uuid.NewString()))
+	if err := os.WriteFile(script, []byte(lua), 0o600); err != nil {
 		return nil, fmt.Errorf("write the script: %w", err)
 	}
-	said, err := exec.CommandContext(ctx, wrk, "-t", "1", "-c", "32", "-d", fmt.Sprintf("%ds", b.o.seconds), "-s", script, r.url).CombinedOutput()
+	text, err := exec.CommandContext(ctx, wrk, "-t", "1", "-c", "32", "-d", fmt.Sprintf("%ds", b.plan.seconds), "-s", script, r.url).CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("wrk: %w\n%s", err, said)
+		return nil, fmt.Errorf("wrk: %w\n%s", err, text)
 	}
-	m := regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`).FindSubmatch(said)
-	if m == nil {
-		return nil, fmt.Errorf("wrk said no rate:\n%s", said)
-	}
-	rate, err := strconv.ParseFloat(string(m[1]), 64)
+	rate, err := said(text, `Requests/sec:\s+([0-9.]+)`)
 	return []row{{"receiver's own limit, by wrk at 32 connections", "requests/s", rate}}, err
 }
 
@@ -180,7 +69,7 @@ func (b *bench) throughput(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer r.close()
-	p, err := b.serveWith(ctx, []string{"OUTBOUND_ALLOW_PRIVATE=127.0.0.0/8"})
+	p, err := b.serveWith(ctx, toMyself())
 	if err != nil {
 		return nil, err
 	}
@@ -193,39 +82,18 @@ func (b *bench) throughput(ctx context.Context) ([]row, error) {
 		return nil, errors.Join(err, p.stop())
 	}
 	began := time.Now()
-	_, err = tellAll(ctx, conn, deliverBacklog, 20)
+	_, err = tellAll(ctx, conn, b.plan.deliveries, 20)
 	if err == nil {
-		err = r.wait(ctx, deliverBacklog)
+		err = r.wait(ctx, b.plan.deliveries)
 	}
 	if err := errors.Join(err, p.stop()); err != nil {
 		return nil, err
 	}
-	took := r.last().Sub(began)
+	took := r.lastAt().Sub(began)
 	return []row{
-		{fmt.Sprintf("%d webhooks to one endpoint, from the outbox's commit on", deliverBacklog), deliveriesOfOne, deliverBacklog / took.Seconds()},
+		{toOneEndpoint, deliveriesOfOne, float64(b.plan.deliveries) / took.Seconds()},
 		{"memory, while webhooks are delivered", "MB", p.peak},
 	}, nil
-}
-
-func (r *receiver) last() (last time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, at := range r.arrived {
-		if at.After(last) {
-			last = at
-		}
-	}
-	return last
-}
-
-func addEndpoint(ctx context.Context, conn *pgx.Conn, url string, ordered bool) error {
-	id := uuid.Must(uuid.NewV7())
-	_, err := conn.Exec(ctx, `INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule, ordered) VALUES ($1, $2, $3, '{memory_added}', '30s', $4::text::interval[], $5)`,
-		id, id.String(), url, schedule, ordered)
-	if err != nil {
-		return fmt.Errorf("insert an endpoint: %w", err)
-	}
-	return nil
 }
 
 // tellAll writes n webhooks of so many users into the outbox, in one transaction with
@@ -278,7 +146,7 @@ func (b *bench) isolation(ctx context.Context) ([]row, error) {
 
 // besides returns how long webhooks took to those endpoints that are well, sorted.
 func (b *bench) besides(ctx context.Context, hanging bool) (took []time.Duration, err error) {
-	p, err := b.serveWith(ctx, []string{"OUTBOUND_ALLOW_PRIVATE=127.0.0.0/8"})
+	p, err := b.serveWith(ctx, toMyself())
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +179,7 @@ func (b *bench) besides(ctx context.Context, hanging bool) (took []time.Duration
 	told := map[string]time.Time{}
 	tick := time.NewTicker(time.Second / healthyRate)
 	defer tick.Stop()
-	for began := time.Now(); time.Since(began) < healthyTime; <-tick.C {
+	for began := time.Now(); time.Since(began) < b.plan.isolation; <-tick.C {
 		at := time.Now()
 		ids, err := tellAll(ctx, conn, 1, 1)
 		if err != nil {
@@ -329,69 +197,4 @@ func (b *bench) besides(ctx context.Context, hanging bool) (took []time.Duration
 	}
 	slices.Sort(took)
 	return took, nil
-}
-
-// outage is a receiver that is away for a while, during which webhooks go on: how
-// soon all of them have arrived once it is back. It is an error when one is missing,
-// or not in the order of its user.
-func (b *bench) outage(ctx context.Context) (rows []row, err error) {
-	r, err := newReceiver(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	defer r.close()
-	p, err := b.serveWith(ctx, []string{"OUTBOUND_ALLOW_PRIVATE=127.0.0.0/8"})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, p.stop()) }()
-	conn, err := pgx.Connect(ctx, p.url)
-	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if err := addEndpoint(ctx, conn, r.url, true); err != nil {
-		return nil, err
-	}
-	const before = 5 * time.Second
-	want := map[string][]string{}
-	total := 0
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for began := time.Now(); time.Since(began) < before+b.o.outage; <-tick.C {
-		r.away.Store(time.Since(began) > before)
-		ids, err := tellAll(ctx, conn, outageRate/10, outageUsers)
-		if err != nil {
-			return nil, err
-		}
-		for i, id := range ids {
-			user := fmt.Sprint("user-", i%outageUsers)
-			want[user] = append(want[user], id)
-		}
-		total += len(ids)
-	}
-	r.away.Store(false)
-	back := time.Now()
-	waited := len(r.arrived)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	if err := r.wait(ctx, total); err != nil {
-		return nil, err
-	}
-	for user, ids := range want {
-		if !slices.Equal(ids, r.perUser[user]) {
-			return nil, fmt.Errorf("the webhooks of %s arrived in another order than they were told", user)
-		}
-	}
-	var tried float64
-	if err := conn.QueryRow(ctx, `SELECT count(*)::float8 FROM delivery_attempts WHERE status_code = 503`).Scan(&tried); err != nil {
-		return nil, fmt.Errorf("count attempts: %w", err)
-	}
-	name := fmt.Sprintf("receiver away for %s at %d webhooks a second, ordered by user", b.o.outage, outageRate)
-	return []row{
-		{name + ": told meanwhile", "webhooks", float64(total - waited)},
-		{name + ": attempts in vain", "requests", tried},
-		{name + ": all arrived after its return", "s", r.last().Sub(back).Seconds()},
-		{name + ": missing, or out of order", "webhooks", 0},
-	}, nil
 }

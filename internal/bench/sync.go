@@ -46,11 +46,7 @@ func (b *bench) syncs(ctx context.Context) (rows []row, err error) {
 	}
 	defer func() { err = errors.Join(err, zoho.Close()) }()
 	zoho.Seed(syncAccounts, syncRelated, 1)
-	p, err := b.serveWith(ctx, []string{
-		"ZOHO_CLIENT_ID=" + zohotest.ClientID, "ZOHO_CLIENT_SECRET=" + zohotest.ClientSecret, "ZOHO_REFRESH_TOKEN=" + zohotest.RefreshToken,
-		"ZOHO_API_URL=" + zoho.URL(), "ZOHO_ACCOUNTS_URL=" + zoho.URL(), "WEBHOOK_BASE_URL=https://relay.example.com",
-		"WEBHOOK_MAX_QUEUE_SIZE=10000",
-	})
+	p, err := b.serveWith(ctx, append(zohoSettings(zoho.URL()), "WEBHOOK_MAX_QUEUE_SIZE=10000"))
 	if err != nil {
 		return nil, err
 	}
@@ -119,22 +115,4 @@ func (b *bench) syncs(ctx context.Context) (rows []row, err error) {
 	}
 	figure("incremental sync: changes that no webhook had told of", "missed", missed)
 	return rows, nil
-}
-
-// until waits until a query says true, for ten minutes at most.
-func until(ctx context.Context, conn *pgx.Conn, query string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var done bool
-		if err := conn.QueryRow(ctx, query).Scan(&done); err != nil {
-			return fmt.Errorf("wait for %q: %w", query, err)
-		}
-		if done {
-			return nil
-		}
-		<-tick.C
-	}
 }
