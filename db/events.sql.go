@@ -445,19 +445,18 @@ func (q *Queries) ListNextRetries(ctx context.Context, accountIds []string) ([]L
 }
 
 const listOrphanedEvents = `-- name: ListOrphanedEvents :many
-SELECT e.id
-FROM events e
-WHERE e.revision IS NULL AND e.status IN ('received', 'retrying')
-  AND NOT EXISTS (
-      SELECT FROM river_job j
-      WHERE j.kind = 'process_event' AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled')
-        AND (j.args ->> 'event_id')::bigint = e.id)
-ORDER BY e.id
+SELECT o.id::bigint AS id
+FROM (SELECT e.id FROM events e WHERE e.revision IS NULL AND e.status IN ('received', 'retrying')
+      EXCEPT
+      SELECT (j.args ->> 'event_id')::bigint FROM river_job j
+      WHERE j.kind = 'process_event' AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled')) AS o
+ORDER BY o.id
 LIMIT $1
 `
 
 // ListOrphanedEvents finds events to be routed that no live job will route.
-// Being late is no reason: only having no job is.
+// Being late is no reason: only having no job is. It compares two sets, whatever the
+// planner believes of them: a join planned while there were few took 10 s for 20,000.
 func (q *Queries) ListOrphanedEvents(ctx context.Context, maxEvents int32) ([]int64, error) {
 	rows, err := q.db.Query(ctx, listOrphanedEvents, maxEvents)
 	if err != nil {

@@ -22,6 +22,22 @@ func (q *Queries) AllowHashJoins(ctx context.Context) error {
 	return err
 }
 
+const claimJobs = `-- name: ClaimJobs :exec
+UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = ARRAY[$1::text] WHERE id = ANY ($2::bigint[])
+`
+
+type ClaimJobsParams struct {
+	Process string  `json:"process"`
+	Ids     []int64 `json:"ids"`
+}
+
+// ClaimJobs makes jobs of this transaction run, in a process that works them without
+// being handed them. When it is gone they are rescued like all others.
+func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) error {
+	_, err := q.db.Exec(ctx, claimJobs, arg.Process, arg.Ids)
+	return err
+}
+
 const completeJobs = `-- name: CompleteJobs :exec
 UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1::bigint[]) AND state IS NOT DISTINCT FROM 'running'
 `
@@ -50,6 +66,16 @@ type DelayJobsParams struct {
 // the leader's tick of 5 seconds.
 func (q *Queries) DelayJobs(ctx context.Context, arg DelayJobsParams) error {
 	_, err := q.db.Exec(ctx, delayJobs, arg.Ids, arg.DueAt)
+	return err
+}
+
+const endJobs = `-- name: EndJobs :exec
+UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1::bigint[])
+`
+
+// EndJobs ends locked jobs whose work somebody else has done.
+func (q *Queries) EndJobs(ctx context.Context, ids []int64) error {
+	_, err := q.db.Exec(ctx, endJobs, ids)
 	return err
 }
 
@@ -82,6 +108,32 @@ func (q *Queries) ListJobStates(ctx context.Context, ids []int64) ([]ListJobStat
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockRelayJobs = `-- name: LockRelayJobs :many
+SELECT id FROM river_job WHERE kind = 'relay' AND queue = 'relay' AND state IN ('available', 'scheduled') ORDER BY id FOR UPDATE SKIP LOCKED
+`
+
+// LockRelayJobs locks the relays' jobs that wait. What they came with is seen by
+// whoever looks at the outbox afterwards.
+func (q *Queries) LockRelayJobs(ctx context.Context) ([]int64, error) {
+	rows, err := q.db.Query(ctx, lockRelayJobs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -132,6 +184,17 @@ func (q *Queries) RescueJobs(ctx context.Context, arg RescueJobsParams) (int64, 
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const returnJob = `-- name: ReturnJob :exec
+UPDATE river_job SET state = 'available', scheduled_at = now() + interval '1 second', attempt = 0
+WHERE id = $1 AND state IS NOT DISTINCT FROM 'running'
+`
+
+// ReturnJob gives a claimed job to the queue, where it is worked a second later.
+func (q *Queries) ReturnJob(ctx context.Context, id int64) error {
+	_, err := q.db.Exec(ctx, returnJob, id)
+	return err
 }
 
 const tryLockSweep = `-- name: TryLockSweep :one

@@ -156,13 +156,12 @@ SELECT count(*) FROM events WHERE revision IS NULL AND status IN ('received', 'r
 
 -- name: ListOrphanedEvents :many
 -- ListOrphanedEvents finds events to be routed that no live job will route.
--- Being late is no reason: only having no job is.
-SELECT e.id
-FROM events e
-WHERE e.revision IS NULL AND e.status IN ('received', 'retrying')
-  AND NOT EXISTS (
-      SELECT FROM river_job j
-      WHERE j.kind = 'process_event' AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled')
-        AND (j.args ->> 'event_id')::bigint = e.id)
-ORDER BY e.id
+-- Being late is no reason: only having no job is. It compares two sets, whatever the
+-- planner believes of them: a join planned while there were few took 10 s for 20,000.
+SELECT o.id::bigint AS id
+FROM (SELECT e.id FROM events e WHERE e.revision IS NULL AND e.status IN ('received', 'retrying')
+      EXCEPT
+      SELECT (j.args ->> 'event_id')::bigint FROM river_job j
+      WHERE j.kind = 'process_event' AND j.state IN ('available', 'pending', 'retryable', 'running', 'scheduled')) AS o
+ORDER BY o.id
 LIMIT @max_events;

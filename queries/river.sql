@@ -25,6 +25,25 @@ SET scheduled_at = n.due_at
 FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at) AS n
 WHERE j.id = n.id AND j.state IS NOT DISTINCT FROM 'available';
 
+-- name: ClaimJobs :exec
+-- ClaimJobs makes jobs of this transaction run, in a process that works them without
+-- being handed them. When it is gone they are rescued like all others.
+UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = ARRAY[@process::text] WHERE id = ANY (@ids::bigint[]);
+
+-- name: ReturnJob :exec
+-- ReturnJob gives a claimed job to the queue, where it is worked a second later.
+UPDATE river_job SET state = 'available', scheduled_at = now() + interval '1 second', attempt = 0
+WHERE id = @id AND state IS NOT DISTINCT FROM 'running';
+
+-- name: LockRelayJobs :many
+-- LockRelayJobs locks the relays' jobs that wait. What they came with is seen by
+-- whoever looks at the outbox afterwards.
+SELECT id FROM river_job WHERE kind = 'relay' AND queue = 'relay' AND state IN ('available', 'scheduled') ORDER BY id FOR UPDATE SKIP LOCKED;
+
+-- name: EndJobs :exec
+-- EndJobs ends locked jobs whose work somebody else has done.
+UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY (@ids::bigint[]);
+
 -- name: CompleteJobs :exec
 -- CompleteJobs ends jobs in the transaction of their effect. A job that does not
 -- run any more was taken from its worker; its next attempt finds the effect.

@@ -79,6 +79,7 @@ type App struct {
 	health    *health.Health
 	targets   *outbound.Targets // the endpoints, past the guard
 	deliverer *outbound.Deliverer
+	relayer   *outbound.Relayer // nil: no jobs are worked
 	agents    agents
 	operators *admin.HTTP
 	remote    *Remote        // the memory system that follows; nil: none does
@@ -234,7 +235,9 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	a.addZohoWorkers(workers)
 	mirror.AddWorkers(workers, a.mirror)
 	river.AddWorker(workers, memory.NewRunner(a.pool, jobs, a.writer, a.o.Now, a.log))
-	river.AddWorker(workers, outbound.NewRelayer(a.pool, jobs, a.log))
+	a.relayer = outbound.NewRelayer(a.pool, jobs, a.deliverer, a.log)
+	a.writer.Nudge(a.relayer.Nudge)
+	river.AddWorker(workers, a.relayer)
 	river.AddWorker(workers, a.deliverer)
 	river.AddWorker(workers, outbound.NewRedeliverer(a.pool, jobs, a.log))
 	return workers
@@ -297,6 +300,7 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	}
 	if a.o.Work {
 		g.Go(func() error { return a.work(gctx) })
+		g.Go(func() error { a.relayer.Run(gctx); return nil })
 		g.Go(func() error { a.sweep(gctx); return nil })
 		g.Go(func() error { a.rescue(gctx); return nil })
 	}

@@ -29,6 +29,13 @@ type Lane struct {
 	wanted int64
 	jobID  *int64
 	due    time.Time
+	claim  *lane.Claim
+}
+
+// Claimed returns the lane with a claim on the job that it may need.
+func (l Lane) Claimed(c *lane.Claim) Lane {
+	l.claim = c
+	return l
 }
 
 // NewLane returns the lane of a locked endpoint that has work at that time. It is due
@@ -68,7 +75,7 @@ func WakeAll(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, lanes []Lane, n
 		p.Ids = append(p.Ids, l.id)
 		p.Wanted = append(p.Wanted, l.wanted+1)
 		p.DueAt = append(p.DueAt, l.due)
-		wakes[i] = lane.Wake{JobID: l.jobID, Due: l.due, Args: job.DeliverEndpoint{EndpointID: l.id}}
+		wakes[i] = lane.Wake{JobID: l.jobID, Due: l.due, Args: job.DeliverEndpoint{EndpointID: l.id}, Claim: l.claim}
 	}
 	var err error
 	if p.JobIds, err = lane.Ensure(ctx, tx, jobs, now, wakes); err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -325,7 +326,7 @@ func TestIDsOfARecordAreDerivedOneAtATime(t *testing.T) {
 func TestRecordsAreLockedInOneOrder(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)
-	s := setup{group: group.Options{MaxUnits: 2}}
+	s := setup{group: group.Options{MaxUnits: 2, Wait: time.Minute}}
 	nodes := []node{newNode(t, pool, s), newNode(t, pool, s)}
 	var wg sync.WaitGroup
 	for i := range 120 {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
@@ -26,6 +27,16 @@ type Wake struct {
 	JobID *int64        // the lane's job_id; nil: it has none
 	Due   time.Time     // when the lane is to run
 	Args  river.JobArgs // of the job to insert when there is none
+	Claim *Claim        // nil: the job is left to the queue
+}
+
+// Claim is how the work of a lane is begun in this process at once, without a way
+// through the queue: the job it needs is there and runs, so that others see to it
+// when this process is gone.
+type Claim struct {
+	Process uuid.UUID   // as whom the client of this process works
+	Ready   func() bool // asked when a job must be inserted that is due: whether there is room
+	JobID   int64       // set by Ensure: the job to work; 0: the queue hands it to somebody
 }
 
 // Ensure sees to it that each lane has one live job that runs no later than it
@@ -47,10 +58,16 @@ func Ensure(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time, wakes 
 	var pull db.PullJobsForwardParams
 	var insert []river.InsertManyParams
 	var inserted []int // positions in wakes
+	claimed := map[int]bool{}
 	for i, w := range wakes {
 		switch state, ok := live[jobID(w)]; {
 		case !ok:
-			insert = append(insert, river.InsertManyParams{Args: w.Args})
+			p := river.InsertManyParams{Args: w.Args}
+			if w.Claim != nil && !w.Due.After(now) && w.Claim.Ready() {
+				claimed[i] = true
+				p.InsertOpts = &river.InsertOpts{ScheduledAt: now.Add(time.Second)} // nobody is told of it
+			}
+			insert = append(insert, p)
 			inserted = append(inserted, i)
 		default:
 			ids[i] = *w.JobID
@@ -73,11 +90,22 @@ func Ensure(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time, wakes 
 		return nil, fmt.Errorf("insert jobs: %w", err)
 	}
 	var delay db.DelayJobsParams
+	var claim db.ClaimJobsParams
 	for n, i := range inserted {
 		ids[i] = results[n].Job.ID
+		if claimed[i] {
+			wakes[i].Claim.JobID = ids[i]
+			claim.Process, claim.Ids = wakes[i].Claim.Process.String(), append(claim.Ids, ids[i])
+			continue
+		}
 		if wakes[i].Due.After(now) {
 			delay.Ids = append(delay.Ids, ids[i])
 			delay.DueAt = append(delay.DueAt, wakes[i].Due)
+		}
+	}
+	if len(claim.Ids) > 0 {
+		if err := q.ClaimJobs(ctx, claim); err != nil {
+			return nil, fmt.Errorf("claim jobs: %w", err)
 		}
 	}
 	if len(delay.Ids) > 0 {

@@ -103,6 +103,9 @@ func makeOpen(dir string) error {
 func (c *cluster) probe(ctx context.Context, home string) (version, error) {
 	out, err := c.command(ctx, "/", "postgres", "--version").Output()
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // it was killed for that, which is all that its own error says
+		}
 		return version{}, fmt.Errorf("run %s as user %s: %w", filepath.Join(c.bin, "postgres"), c.user.name, err)
 	}
 	if c.command(ctx, home, "postgres", "--version").Run() != nil {

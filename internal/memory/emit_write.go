@@ -7,10 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 
 	"github.com/memrelay/memrelay/db"
-	"github.com/memrelay/memrelay/internal/job"
 )
 
 // hook is a webhook, rendered.
@@ -95,8 +93,5 @@ func (t *Teller) tellOnce(ctx context.Context, tx pgx.Tx, all []hook) ([]fate, e
 	for _, id := range made {
 		fates[first[id]] = fateTold
 	}
-	if _, err := t.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{{Args: job.Relay{}}}); err != nil {
-		return nil, fmt.Errorf("insert relay job: %w", err)
-	}
-	return fates, nil
+	return fates, t.relay(ctx, tx)
 }

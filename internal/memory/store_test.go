@@ -743,3 +743,22 @@ func TestDeleteAllUnderAKey(t *testing.T) {
 		t.Errorf("%d memories are there, want 2", n[0])
 	}
 }
+
+// Who relays in this process hears of webhooks once they are committed, and the job
+// that would see to it otherwise waits for a while.
+func TestTheRelayIsNudgedAfterTheCommit(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	seen := make(chan int, 10)
+	s.writer.Nudge(func() { seen <- rows[int](t, s.pool, `SELECT count(*)::int FROM outbox`)[0] })
+	if _, err := s.Add(t.Context(), ada(), memory.New{UserID: "ada", Content: "Likes tea"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seen; got != 1 {
+		t.Errorf("nudged with %d webhooks in the outbox, want 1", got)
+	}
+	got := rows[string](t, s.pool, `SELECT format('%s %s', state, scheduled_at > now()) FROM river_job WHERE kind = 'relay'`)
+	if len(got) != 1 || got[0] != "scheduled t" {
+		t.Errorf("jobs %v, want one that waits", got)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/job"
 	"github.com/memrelay/memrelay/internal/lane"
 )
@@ -38,6 +39,27 @@ type Teller struct {
 	sender Sender
 	now    func() time.Time
 	newID  func() uuid.UUID
+	nudge  func() // nil: the relay's job is all there is
+}
+
+// unnudged is after how long a relay's job runs although somebody was nudged, for he
+// may be gone by then.
+const unnudged = time.Second
+
+// Nudge has do called as soon as webhooks are committed that were told in a group, by
+// whoever relays them in this process. It must not block.
+func (t *Teller) Nudge(do func()) { t.nudge = do }
+
+// relay inserts the job that sees to it that what was told in tx is relayed.
+func (t *Teller) relay(ctx context.Context, tx pgx.Tx) error {
+	p := river.InsertManyParams{Args: job.Relay{}}
+	if t.nudge != nil && group.OnCommit(ctx, t.nudge) {
+		p.InsertOpts = &river.InsertOpts{ScheduledAt: t.now().Add(unnudged)}
+	}
+	if _, err := t.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{p}); err != nil {
+		return fmt.Errorf("insert relay job: %w", err)
+	}
+	return nil
 }
 
 // NewTeller makes a Teller.
@@ -83,10 +105,7 @@ func (t *Teller) Tell(ctx context.Context, tx pgx.Tx, all []Announcement) (map[i
 	if err := q.InsertOutbox(ctx, p); err != nil {
 		return nil, fmt.Errorf("insert outbox: %w", err)
 	}
-	if _, err := t.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{{Args: job.Relay{}}}); err != nil {
-		return nil, fmt.Errorf("insert relay job: %w", err)
-	}
-	return told, nil
+	return told, t.relay(ctx, tx)
 }
 
 // wants reports whether somebody asks for the event: by its name, or by * where it

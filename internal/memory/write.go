@@ -84,6 +84,9 @@ func NewWriter(jobs lane.Inserter, sender Sender, backend string, now func() tim
 	return &Writer{jobs: jobs, teller: NewTeller(jobs, sender, now), backend: backend, now: now, newID: newID}
 }
 
+// Nudge is that of the Writer's Teller.
+func (w *Writer) Nudge(do func()) { w.teller.Nudge(do) }
+
 // Write writes w in tx. The memories and lines of the graph that it changes are
 // locked by the caller.
 func (w *Writer) Write(ctx context.Context, tx pgx.Tx, work Work) error {

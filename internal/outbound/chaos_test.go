@@ -34,7 +34,7 @@ func (s *station) node(t *testing.T, d *Deliverer) (stop func()) {
 	d.slice = 150 * time.Millisecond
 	s.exec(t, `INSERT INTO processes (process, host, workers, seen_at) VALUES ($1, 'node', 1, now() + interval '1 hour')`, d.process)
 	workers := river.NewWorkers()
-	river.AddWorker(workers, s.relayer)
+	river.AddWorker(workers, NewRelayer(s.pool, s.jobs, d, testLog(t)))
 	river.AddWorker(workers, d)
 	river.AddWorker(workers, NewRedeliverer(s.pool, s.jobs, testLog(t)))
 	q := river.QueueConfig{MaxWorkers: 10, FetchCooldown: time.Millisecond, FetchPollInterval: 10 * time.Millisecond}

@@ -60,9 +60,13 @@ type Deliverer struct {
 
 	// Requests may outlive the job that began them: one that hangs must not keep those
 	// that come after it. They end by themselves, or with base.
-	requests sync.WaitGroup
+	requests sync.WaitGroup // and turns that are begun here
 	base     context.Context
 	cut      context.CancelFunc
+
+	mu       sync.Mutex
+	turns    int  // that were begun here
+	stopping bool // no more of them
 }
 
 // NewDeliverer makes a Deliverer that sends to targets. process is as whom this
@@ -82,6 +86,9 @@ func NewDeliverer(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, t
 // Stop waits for the requests that are under way, and cuts them off when ctx ends:
 // their deliveries are given back then. No job may run any more.
 func (d *Deliverer) Stop(ctx context.Context) {
+	d.mu.Lock()
+	d.stopping = true
+	d.mu.Unlock()
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.requests.Wait() }()
 	select {

@@ -27,17 +27,47 @@ const (
 	relayBytes = 8 << 20
 )
 
-// Relayer works Relay jobs: webhooks of the outbox become deliveries.
+// Relayer works Relay jobs: webhooks of the outbox become deliveries. In the process
+// that has written them it does so at once, by Run and Nudge: the job is what sees to
+// it that somebody does.
 type Relayer struct {
 	river.WorkerDefaults[job.Relay]
-	pool *pgxpool.Pool
-	jobs lane.Inserter
-	log  *slog.Logger
+	pool      *pgxpool.Pool
+	jobs      lane.Inserter
+	deliverer *Deliverer
+	log       *slog.Logger
+	nudged    chan struct{}
 }
 
-// NewRelayer makes a Relayer.
-func NewRelayer(pool *pgxpool.Pool, jobs lane.Inserter, log *slog.Logger) *Relayer {
-	return &Relayer{pool: pool, jobs: jobs, log: log}
+// NewRelayer makes a Relayer. The turns of lanes that it wakes are begun by d in this
+// process, as far as it has room; nil leaves all of them to the queue.
+func NewRelayer(pool *pgxpool.Pool, jobs lane.Inserter, d *Deliverer, log *slog.Logger) *Relayer {
+	return &Relayer{pool: pool, jobs: jobs, deliverer: d, log: log, nudged: make(chan struct{}, 1)}
+}
+
+// Nudge says that webhooks have been committed. It does not block.
+func (r *Relayer) Nudge() {
+	select {
+	case r.nudged <- struct{}{}:
+	default: // it is about to look anyway
+	}
+}
+
+// Run relays whenever it is nudged, until ctx ends.
+func (r *Relayer) Run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.nudged:
+		}
+		for more := true; more && ctx.Err() == nil; {
+			var err error
+			if more, err = r.relay(ctx, 0); err != nil && ctx.Err() == nil {
+				r.log.WarnContext(ctx, "relaying is left to its job", "error", err)
+			}
+		}
+	}
 }
 
 // Work relays whatever waits, whichever job it came with. It finds nothing when
@@ -60,12 +90,18 @@ func (r *Relayer) Work(ctx context.Context, j *river.Job[job.Relay]) error {
 func (r *Relayer) NextRetry(*river.Job[job.Relay]) time.Time { return time.Now().Add(time.Second) }
 
 // relay is the transaction: one relay at a time, in the order of seq. It reports
-// whether there may be more to relay; when not, the job is complete.
+// whether there may be more to relay; when not, the job is complete, and so are those
+// that wait to do the same.
 func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error) {
+	var claims []*claim
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if err := q.LockRelay(ctx); err != nil {
 			return fmt.Errorf("lock the relay: %w", err)
+		}
+		waiting, err := q.LockRelayJobs(ctx)
+		if err != nil {
+			return fmt.Errorf("lock the jobs of relays: %w", err)
 		}
 		rows, err := q.ListOutboxToRelay(ctx, relayRows)
 		if err != nil {
@@ -74,18 +110,31 @@ func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error)
 		n := inOne(rows)
 		more = n < len(rows) || n == relayRows
 		if rows = rows[:n]; n > 0 {
-			if err := r.deliver(ctx, tx, rows); err != nil {
+			if claims, err = r.deliver(ctx, tx, rows); err != nil {
 				return err
 			}
 		}
-		if !more {
-			if err := q.CompleteJobs(ctx, []int64{jobID}); err != nil {
-				return fmt.Errorf("complete job: %w", err)
+		if more {
+			return nil
+		}
+		if len(waiting) > 0 {
+			if err := q.EndJobs(ctx, waiting); err != nil {
+				return fmt.Errorf("end the jobs of relays: %w", err)
 			}
+		}
+		if err := q.CompleteJobs(ctx, []int64{jobID}); err != nil {
+			return fmt.Errorf("complete job: %w", err)
 		}
 		return nil
 	})
-	return more, err
+	for _, c := range claims {
+		if err != nil {
+			c.drop()
+		} else {
+			c.begin()
+		}
+	}
+	return more && err == nil, err
 }
 
 // inOne returns how many webhooks are relayed in one transaction.
@@ -101,11 +150,11 @@ func inOne(rows []db.ListOutboxToRelayRow) int {
 
 // deliver makes the deliveries of webhooks and wakes the lanes of the endpoints
 // that can be sent to. The deliveries of one that is paused or disabled are held.
-func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutboxToRelayRow) error {
+func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutboxToRelayRow) ([]*claim, error) {
 	q := db.New(tx)
 	rows, err := q.LockEndpoints(ctx)
 	if err != nil {
-		return fmt.Errorf("lock endpoints: %w", err)
+		return nil, fmt.Errorf("lock endpoints: %w", err)
 	}
 	ids := make([]uuid.UUID, len(webhooks))
 	for i, w := range webhooks {
@@ -113,7 +162,7 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 	}
 	audiences, payloads, err := r.audiences(ctx, q, rows, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var deliveries db.InsertDeliveriesParams
 	wanting := map[uuid.UUID]bool{}
@@ -131,7 +180,7 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 	if len(deliveries.OutboxIds) > 0 {
 		begun, err := q.InsertDeliveries(ctx, deliveries)
 		if err != nil {
-			return fmt.Errorf("insert deliveries: %w", err)
+			return nil, fmt.Errorf("insert deliveries: %w", err)
 		}
 		// Those that wait for others of their user are let go by whoever records these.
 		for _, id := range begun {
@@ -139,7 +188,7 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 		}
 	}
 	if err := q.MarkOutboxRelayed(ctx, ids); err != nil {
-		return fmt.Errorf("mark outbox relayed: %w", err)
+		return nil, fmt.Errorf("mark outbox relayed: %w", err)
 	}
 	return r.wake(ctx, tx, rows, wanting)
 }
@@ -191,7 +240,7 @@ func orderKey(ordered bool, batchSize int32, userID string) string {
 
 // wake brings work to the lanes of those endpoints that got some and are active, or
 // are tried now and then.
-func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool) error {
+func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool) (claims []*claim, err error) {
 	var lanes []endpoint.Lane
 	var now time.Time
 	for _, row := range rows {
@@ -202,12 +251,17 @@ func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRo
 		now = p.Now
 		due := now
 		if p.BatchSize > 1 {
-			var err error
 			if due, _, err = dueBatch(ctx, db.New(tx), p); err != nil {
-				return err
+				return claims, err
 			}
 		}
-		lanes = append(lanes, endpoint.NewLane(p, due))
+		l := endpoint.NewLane(p, due)
+		if r.deliverer != nil {
+			c := r.deliverer.claim(p.ID)
+			claims = append(claims, c)
+			l = l.Claimed(&c.Claim)
+		}
+		lanes = append(lanes, l)
 	}
-	return endpoint.WakeAll(ctx, tx, r.jobs, lanes, now)
+	return claims, endpoint.WakeAll(ctx, tx, r.jobs, lanes, now)
 }

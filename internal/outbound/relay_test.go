@@ -161,7 +161,7 @@ func TestTwoRelaysAtOnceMakeNoDouble(t *testing.T) {
 	relays := make(chan int64, 40)
 	noMore := sync.OnceFunc(func() { close(relays) })
 	t.Cleanup(noMore)
-	for _, relayer := range []*Relayer{s.relayer, NewRelayer(other, s.jobs, slog.New(slog.NewTextHandler(t.Output(), nil)))} {
+	for _, relayer := range []*Relayer{s.relayer, NewRelayer(other, s.jobs, nil, slog.New(slog.NewTextHandler(t.Output(), nil)))} {
 		g.Go(func() error {
 			for id := range relays {
 				if err := relayer.Work(t.Context(), relayJob(id)); err != nil {

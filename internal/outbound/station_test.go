@@ -55,7 +55,7 @@ func newStation(t *testing.T) *station {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &station{pool: pool, jobs: jobs, relayer: NewRelayer(pool, jobs, slog.New(slog.NewTextHandler(t.Output(), nil)))}
+	s := &station{pool: pool, jobs: jobs, relayer: NewRelayer(pool, jobs, nil, slog.New(slog.NewTextHandler(t.Output(), nil)))}
 	s.deliverer = s.delivererThrough(t, loopbackTransport(t))
 	return s
 }
@@ -219,12 +219,20 @@ func (s *station) told(t *testing.T, event string, n int) []uuid.UUID {
 // running inserts a job as one that River has just handed to a worker.
 func (s *station) running(t *testing.T, args river.JobArgs) int64 {
 	t.Helper()
-	inserted, err := s.jobs.Insert(t.Context(), args, nil)
+	var id int64
+	err := pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
+		inserted, err := s.jobs.InsertTx(t.Context(), tx, args, nil)
+		if err != nil {
+			return err
+		}
+		id = inserted.Job.ID
+		_, err = tx.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() WHERE id = $1`, id)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.exec(t, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() WHERE id = $1`, inserted.Job.ID)
-	return inserted.Job.ID
+	return id
 }
 
 func relayJob(id int64) *river.Job[job.Relay] {

@@ -28,6 +28,7 @@ import (
 func (s *station) live(t *testing.T) {
 	t.Helper()
 	s.deliverer.slice = 200 * time.Millisecond
+	s.relayer = NewRelayer(s.pool, s.jobs, s.deliverer, testLog(t)) // as in one process
 	workers := river.NewWorkers()
 	river.AddWorker(workers, s.relayer)
 	river.AddWorker(workers, s.deliverer)

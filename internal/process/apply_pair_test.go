@@ -64,7 +64,7 @@ func newInstance(t *testing.T) *instance {
 		endpoint.EnvCredentials(pairToken, pairSecret), time.Now)
 	workers := river.NewWorkers()
 	river.AddWorker(workers, router)
-	river.AddWorker(workers, outbound.NewRelayer(in.pool, in.jobs, log))
+	river.AddWorker(workers, outbound.NewRelayer(in.pool, in.jobs, nil, log))
 	river.AddWorker(workers, outbound.NewDeliverer(in.pool, in.jobs, counts, targets, memory.NewTeller(in.jobs, sender, time.Now), outbound.Policy{}, uuid.New(), "test", time.Now, log))
 	q := river.QueueConfig{MaxWorkers: 10, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond}
 	working, err := river.NewClient(riverpgxv5.New(in.pool), &river.Config{
