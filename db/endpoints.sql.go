@@ -455,7 +455,7 @@ func (q *Queries) ListWantedEvents(ctx context.Context) ([]string, error) {
 }
 
 const lockEndpoint = `-- name: LockEndpoint :one
-SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing, now()::timestamptz AS now FROM endpoints WHERE id = $1 FOR UPDATE
+SELECT id, name, url, events, timeout, status, status_reason, wanted, done, due_at, job_id, created_at, updated_at, deleted_at, description, user_ids, filter, form, ordered, batch_size, batch_wait, rate_limit, max_in_flight, retry_schedule, sealed, failing_since, failures, warned_at, resume_at, full_until, rate_at, probing, clock_timestamp()::timestamptz AS now FROM endpoints WHERE id = $1 FOR UPDATE
 `
 
 type LockEndpointRow struct {
@@ -494,7 +494,8 @@ type LockEndpointRow struct {
 	Now           time.Time       `json:"now"`
 }
 
-// LockEndpoint locks one endpoint, gone or not.
+// LockEndpoint locks one endpoint, gone or not. now is when it was got hold of: who had
+// it before may have made it due after this transaction began.
 func (q *Queries) LockEndpoint(ctx context.Context, id uuid.UUID) (LockEndpointRow, error) {
 	row := q.db.QueryRow(ctx, lockEndpoint, id)
 	var i LockEndpointRow

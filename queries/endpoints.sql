@@ -27,8 +27,9 @@ SELECT DISTINCT unnest(events)::text FROM endpoints WHERE deleted_at IS NULL;
 SELECT *, now()::timestamptz AS now FROM endpoints WHERE deleted_at IS NULL ORDER BY id FOR UPDATE;
 
 -- name: LockEndpoint :one
--- LockEndpoint locks one endpoint, gone or not.
-SELECT *, now()::timestamptz AS now FROM endpoints WHERE id = @id FOR UPDATE;
+-- LockEndpoint locks one endpoint, gone or not. now is when it was got hold of: who had
+-- it before may have made it due after this transaction began.
+SELECT *, clock_timestamp()::timestamptz AS now FROM endpoints WHERE id = @id FOR UPDATE;
 
 -- name: WakeEndpoints :exec
 UPDATE endpoints p

@@ -44,9 +44,9 @@ func (c *claim) begin() {
 		defer c.drop()
 		ctx, cancel := context.WithTimeout(c.d.base, c.d.Timeout(nil))
 		defer cancel()
-		err := c.d.Work(ctx, &river.Job[job.DeliverEndpoint]{
+		err := c.d.work(ctx, &river.Job[job.DeliverEndpoint]{
 			JobRow: &rivertype.JobRow{ID: c.JobID, Attempt: 1}, Args: job.DeliverEndpoint{EndpointID: c.endpointID},
-		})
+		}, true)
 		if err != nil {
 			c.d.giveBack(context.WithoutCancel(ctx), c.JobID)
 		}

@@ -109,6 +109,11 @@ func (d *Deliverer) Timeout(*river.Job[job.DeliverEndpoint]) time.Duration { ret
 // It returns nil when the lane names another job. It never returns an error of a
 // delivery: that stands on the delivery's own row.
 func (d *Deliverer) Work(ctx context.Context, j *river.Job[job.DeliverEndpoint]) error {
+	return d.work(ctx, j, false)
+}
+
+// work is Work, of a job that was claimed here or that the queue has handed over.
+func (d *Deliverer) work(ctx context.Context, j *river.Job[job.DeliverEndpoint], here bool) error {
 	taken, err := db.New(d.pool).TakeEndpoint(ctx, db.TakeEndpointParams{ID: j.Args.EndpointID, JobID: j.ID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return d.notTaken(ctx, j)
@@ -117,6 +122,7 @@ func (d *Deliverer) Work(ctx context.Context, j *river.Job[job.DeliverEndpoint])
 		return endOf(ctx, d.log, err, "endpoint_id", j.Args.EndpointID)
 	}
 	t := d.newTurn(taken)
+	t.here = here
 	switch p := taken.Endpoint; {
 	case p.DeletedAt != nil:
 		err = d.cancel(ctx, p.ID)

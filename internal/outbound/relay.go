@@ -122,6 +122,9 @@ func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error)
 				return fmt.Errorf("end the jobs of relays: %w", err)
 			}
 		}
+		if jobID == 0 {
+			return nil // nobody's: it was nudged
+		}
 		if err := q.CompleteJobs(ctx, []int64{jobID}); err != nil {
 			return fmt.Errorf("complete job: %w", err)
 		}

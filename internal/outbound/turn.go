@@ -29,6 +29,7 @@ type turn struct {
 	others  int           // requests of earlier turns that are under way
 	waiting bool          // deliveries wait for others
 	unready bool          // the endpoint could not be made ready
+	here    bool          // it came without a way through the queue
 
 	inFlight int
 	running  sync.WaitGroup // its requests
@@ -322,7 +323,25 @@ func (d *Deliverer) free(ctx context.Context, id uuid.UUID, failed error) {
 // close ends the job's claim on the lane: done is what it was taken for, and the
 // next job is for when something is due again. A lane that names another job, or
 // that a newer one closed, is left alone.
+//
+// A turn that was begun here is followed by one that is begun here.
 func (t *turn) close(ctx context.Context, jobID int64) error {
+	next := t.d.claim(t.p.ID)
+	wake := lane.Wake{Args: job.DeliverEndpoint{EndpointID: t.p.ID}}
+	if t.here {
+		wake.Claim = &next.Claim
+	}
+	err := t.end(ctx, jobID, wake)
+	if err != nil {
+		next.drop()
+		return err
+	}
+	next.begin()
+	return nil
+}
+
+// end is the transaction of close.
+func (t *turn) end(ctx context.Context, jobID int64, wake lane.Wake) error {
 	return pgx.BeginFunc(ctx, t.d.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		p, err := q.LockEndpoint(ctx, t.p.ID)
@@ -354,7 +373,8 @@ func (t *turn) close(ctx context.Context, jobID int64) error {
 			next.DueAt, next.Wanted = &due, next.Wanted+1
 		}
 		if next.DueAt != nil {
-			ids, err := lane.Ensure(ctx, tx, t.d.jobs, p.Now, []lane.Wake{{Due: *next.DueAt, Args: job.DeliverEndpoint{EndpointID: p.ID}}})
+			wake.Due = *next.DueAt
+			ids, err := lane.Ensure(ctx, tx, t.d.jobs, p.Now, []lane.Wake{wake})
 			if err != nil {
 				return err
 			}
