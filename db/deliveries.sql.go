@@ -357,6 +357,7 @@ const leaseBatches = `-- name: LeaseBatches :many
 WITH due AS (
     SELECT d.id, (now() + $2::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = $3 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now() AND d.outbox_id IS NULL
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = $3 AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
     LIMIT $4
     FOR UPDATE SKIP LOCKED
@@ -411,6 +412,7 @@ const leaseDeliveries = `-- name: LeaseDeliveries :many
 WITH due AS (
     SELECT d.id, d.outbox_id, (now() + $2::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = $3 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = $3 AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
     LIMIT $4
     FOR UPDATE SKIP LOCKED
@@ -440,7 +442,8 @@ type LeaseDeliveriesRow struct {
 
 // LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
 // lease ends they are not due to anybody else; by then a living worker has
-// surely recorded the outcome. One without a webhook carries a batch.
+// surely recorded the outcome. One without a webhook carries a batch. It takes none
+// of an endpoint that was paused, disabled or deleted while its lane was at work.
 func (q *Queries) LeaseDeliveries(ctx context.Context, arg LeaseDeliveriesParams) ([]LeaseDeliveriesRow, error) {
 	rows, err := q.db.Query(ctx, leaseDeliveries,
 		arg.Process,

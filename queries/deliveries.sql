@@ -22,10 +22,12 @@ SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending';
 -- name: LeaseDeliveries :many
 -- LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
 -- lease ends they are not due to anybody else; by then a living worker has
--- surely recorded the outcome. One without a webhook carries a batch.
+-- surely recorded the outcome. One without a webhook carries a batch. It takes none
+-- of an endpoint that was paused, disabled or deleted while its lane was at work.
 WITH due AS (
     SELECT d.id, d.outbox_id, (now() + @lease::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = @endpoint_id AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
     LIMIT @max_deliveries
     FOR UPDATE SKIP LOCKED
@@ -41,6 +43,7 @@ RETURNING d.id, d.outbox_id, d.batch_id, d.attempts, d.order_key, o.payload;
 WITH due AS (
     SELECT d.id, (now() + @lease::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now() AND d.outbox_id IS NULL
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = @endpoint_id AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
     LIMIT @max_deliveries
     FOR UPDATE SKIP LOCKED

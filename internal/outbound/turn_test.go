@@ -272,3 +272,32 @@ func TestAnEndpointThatIsNotReadyIsLeftAlone(t *testing.T) {
 		t.Error("a further webhook made it due")
 	}
 }
+
+// A pause does not wait for the turn to end: what is under way is all that still goes.
+func TestAPauseEndsWhatATurnBegins(t *testing.T) {
+	t.Parallel()
+	for _, change := range []string{"status = 'paused'", "status = 'disabled'", "deleted_at = now()"} {
+		s := newStation(t)
+		h := newHolding()
+		let := sync.OnceFunc(func() { close(h.let) })
+		t.Cleanup(let)
+		r := subscribe(t, h.answer)
+		id := s.endpoint(t, r.URL)
+		s.set(t, id, "max_in_flight = 2")
+		s.told(t, added, 20)
+		s.relay(t)
+		g := together(t)
+		running := s.start(t, id)
+		g.Go(func() error { return s.deliverer.Work(t.Context(), running) })
+		r.next(t)
+		r.next(t)
+		s.set(t, id, change)
+		let()
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if n := one[int](t, s, `SELECT count(*) FROM deliveries WHERE attempts > 0`); n != 2 {
+			t.Errorf("%s: %d were begun, want the 2 that were under way", change, n)
+		}
+	}
+}
