@@ -188,12 +188,18 @@ func (q *Queries) RescueJobs(ctx context.Context, arg RescueJobsParams) (int64, 
 
 const returnJob = `-- name: ReturnJob :exec
 UPDATE river_job SET state = 'available', scheduled_at = now() + interval '1 second', attempt = 0
-WHERE id = $1 AND state IS NOT DISTINCT FROM 'running'
+WHERE id = $1 AND state IS NOT DISTINCT FROM 'running' AND attempted_by = ARRAY[$2::text]
 `
 
-// ReturnJob gives a claimed job to the queue, where it is worked a second later.
-func (q *Queries) ReturnJob(ctx context.Context, id int64) error {
-	_, err := q.db.Exec(ctx, returnJob, id)
+type ReturnJobParams struct {
+	ID      int64  `json:"id"`
+	Process string `json:"process"`
+}
+
+// ReturnJob gives a claimed job to the queue, where it is worked a second later. One
+// that was rescued meanwhile is another's.
+func (q *Queries) ReturnJob(ctx context.Context, arg ReturnJobParams) error {
+	_, err := q.db.Exec(ctx, returnJob, arg.ID, arg.Process)
 	return err
 }
 

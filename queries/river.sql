@@ -31,9 +31,10 @@ WHERE j.id = n.id AND j.state IS NOT DISTINCT FROM 'available';
 UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = ARRAY[@process::text] WHERE id = ANY (@ids::bigint[]);
 
 -- name: ReturnJob :exec
--- ReturnJob gives a claimed job to the queue, where it is worked a second later.
+-- ReturnJob gives a claimed job to the queue, where it is worked a second later. One
+-- that was rescued meanwhile is another's.
 UPDATE river_job SET state = 'available', scheduled_at = now() + interval '1 second', attempt = 0
-WHERE id = @id AND state IS NOT DISTINCT FROM 'running';
+WHERE id = @id AND state IS NOT DISTINCT FROM 'running' AND attempted_by = ARRAY[@process::text];
 
 -- name: LockRelayJobs :many
 -- LockRelayJobs locks the relays' jobs that wait. What they came with is seen by

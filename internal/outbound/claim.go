@@ -2,6 +2,8 @@ package outbound
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
@@ -44,13 +46,24 @@ func (c *claim) begin() {
 		defer c.drop()
 		ctx, cancel := context.WithTimeout(c.d.base, c.d.Timeout(nil))
 		defer cancel()
-		err := c.d.work(ctx, &river.Job[job.DeliverEndpoint]{
-			JobRow: &rivertype.JobRow{ID: c.JobID, Attempt: 1}, Args: job.DeliverEndpoint{EndpointID: c.endpointID},
-		}, true)
-		if err != nil {
+		if err := c.work(ctx); err != nil {
 			c.d.giveBack(context.WithoutCancel(ctx), c.JobID)
 		}
 	}()
+}
+
+// work takes the turn. A panic is an error of it: nobody catches it here as the queue
+// does for jobs.
+func (c *claim) work(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a turn: %v", p)
+			c.d.log.ErrorContext(ctx, "panic in a turn", "endpoint_id", c.endpointID, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	return c.d.work(ctx, &river.Job[job.DeliverEndpoint]{
+		JobRow: &rivertype.JobRow{ID: c.JobID, Attempt: 1}, Args: job.DeliverEndpoint{EndpointID: c.endpointID},
+	}, true)
 }
 
 // giveBack has the queue go on with a job that could not be ended here. In vain, it is
@@ -58,7 +71,7 @@ func (c *claim) begin() {
 func (d *Deliverer) giveBack(ctx context.Context, jobID int64) {
 	ctx, cancel := context.WithTimeout(ctx, recordTime)
 	defer cancel()
-	if err := db.New(d.pool).ReturnJob(ctx, jobID); err != nil {
+	if err := db.New(d.pool).ReturnJob(ctx, db.ReturnJobParams{ID: jobID, Process: d.process.String()}); err != nil {
 		d.log.WarnContext(ctx, "a job waits to be rescued", "job_id", jobID, "error", err)
 	}
 }

@@ -6,7 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
 	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/lane"
 )
 
 // here makes the station one whose relay begins turns in its own process. No queue is
@@ -139,4 +144,40 @@ func TestANudgedRelayEndsTheJobsThatWait(t *testing.T) {
 		r.next(t)
 	}
 	s.until(t, "the jobs have ended", `SELECT count(*) = 2 AND bool_and(state = 'completed') FROM river_job WHERE kind = 'relay'`)
+}
+
+// panicking inserts no job: it is what nobody thought of.
+type panicking struct{ lane.Inserter }
+
+func (panicking) InsertManyTx(context.Context, pgx.Tx, []river.InsertManyParams) ([]*rivertype.JobInsertResult, error) {
+	panic("nobody thought of this")
+}
+
+// The queue catches what panics in its jobs; what is begun here must not end the
+// program either, nor keep its room.
+func TestWhatPanicsHereEndsNothingElse(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.here(t)
+	r := subscribe(t)
+	id := s.endpoint(t, r.URL)
+	sound := s.relayer.jobs
+	s.told(t, added, 1)
+	s.relayer.jobs = panicking{sound}
+	for range maxTurns + 1 {
+		if _, err := s.relayer.nudge(t.Context()); err == nil {
+			t.Fatal("the relay did not panic")
+		}
+	}
+	s.relayer.jobs = sound
+	s.deliverer.jobs = panicking{sound} // asked when a turn that has work left ends
+	s.set(t, id, "max_in_flight = 1, retry_schedule = '{1h}'")
+	r.Config.Handler = status(503)
+	s.relay(t)
+	s.until(t, "the job was given back", `SELECT bool_or(kind = 'deliver_endpoint' AND state = 'available') FROM river_job`)
+	s.deliverer.mu.Lock()
+	defer s.deliverer.mu.Unlock()
+	if s.deliverer.turns > 1 { // the last one may be about to go
+		t.Errorf("%d turns keep their room", s.deliverer.turns)
+	}
 }

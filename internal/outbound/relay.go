@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -63,11 +64,22 @@ func (r *Relayer) Run(ctx context.Context) {
 		}
 		for more := true; more && ctx.Err() == nil; {
 			var err error
-			if more, err = r.relay(ctx, 0); err != nil && ctx.Err() == nil {
+			if more, err = r.nudge(ctx); err != nil && ctx.Err() == nil {
 				r.log.WarnContext(ctx, "relaying is left to its job", "error", err)
 			}
 		}
 	}
+}
+
+// nudge relays without a job. A panic is an error of it: nobody catches it here as the
+// queue does for jobs.
+func (r *Relayer) nudge(ctx context.Context) (more bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			more, err = false, fmt.Errorf("panic in a relay: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return r.relay(ctx, 0)
 }
 
 // Work relays whatever waits, whichever job it came with. It finds nothing when
@@ -94,6 +106,16 @@ func (r *Relayer) NextRetry(*river.Job[job.Relay]) time.Time { return time.Now()
 // that wait to do the same.
 func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error) {
 	var claims []*claim
+	committed := false
+	defer func() {
+		for _, c := range claims { // also of what panicked
+			if committed {
+				c.begin()
+			} else {
+				c.drop()
+			}
+		}
+	}()
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if err := q.LockRelay(ctx); err != nil {
@@ -110,7 +132,7 @@ func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error)
 		n := inOne(rows)
 		more = n < len(rows) || n == relayRows
 		if rows = rows[:n]; n > 0 {
-			if claims, err = r.deliver(ctx, tx, rows); err != nil {
+			if err := r.deliver(ctx, tx, rows, &claims); err != nil {
 				return err
 			}
 		}
@@ -130,14 +152,8 @@ func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error)
 		}
 		return nil
 	})
-	for _, c := range claims {
-		if err != nil {
-			c.drop()
-		} else {
-			c.begin()
-		}
-	}
-	return more && err == nil, err
+	committed = err == nil
+	return more && committed, err
 }
 
 // inOne returns how many webhooks are relayed in one transaction.
@@ -153,11 +169,11 @@ func inOne(rows []db.ListOutboxToRelayRow) int {
 
 // deliver makes the deliveries of webhooks and wakes the lanes of the endpoints
 // that can be sent to. The deliveries of one that is paused or disabled are held.
-func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutboxToRelayRow) ([]*claim, error) {
+func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutboxToRelayRow, claims *[]*claim) error {
 	q := db.New(tx)
 	rows, err := q.LockEndpoints(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("lock endpoints: %w", err)
+		return fmt.Errorf("lock endpoints: %w", err)
 	}
 	ids := make([]uuid.UUID, len(webhooks))
 	for i, w := range webhooks {
@@ -165,7 +181,7 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 	}
 	audiences, payloads, err := r.audiences(ctx, q, rows, ids)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var deliveries db.InsertDeliveriesParams
 	wanting := map[uuid.UUID]bool{}
@@ -183,7 +199,7 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 	if len(deliveries.OutboxIds) > 0 {
 		begun, err := q.InsertDeliveries(ctx, deliveries)
 		if err != nil {
-			return nil, fmt.Errorf("insert deliveries: %w", err)
+			return fmt.Errorf("insert deliveries: %w", err)
 		}
 		// Those that wait for others of their user are let go by whoever records these.
 		for _, id := range begun {
@@ -191,9 +207,9 @@ func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutb
 		}
 	}
 	if err := q.MarkOutboxRelayed(ctx, ids); err != nil {
-		return nil, fmt.Errorf("mark outbox relayed: %w", err)
+		return fmt.Errorf("mark outbox relayed: %w", err)
 	}
-	return r.wake(ctx, tx, rows, wanting)
+	return r.wake(ctx, tx, rows, wanting, claims)
 }
 
 // audiences are what the endpoints want to be told of, and the payloads of the
@@ -243,7 +259,7 @@ func orderKey(ordered bool, batchSize int32, userID string) string {
 
 // wake brings work to the lanes of those endpoints that got some and are active, or
 // are tried now and then.
-func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool) (claims []*claim, err error) {
+func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool, claims *[]*claim) error {
 	var lanes []endpoint.Lane
 	var now time.Time
 	for _, row := range rows {
@@ -254,17 +270,18 @@ func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRo
 		now = p.Now
 		due := now
 		if p.BatchSize > 1 {
+			var err error
 			if due, _, err = dueBatch(ctx, db.New(tx), p); err != nil {
-				return claims, err
+				return err
 			}
 		}
 		l := endpoint.NewLane(p, due)
 		if r.deliverer != nil {
 			c := r.deliverer.claim(p.ID)
-			claims = append(claims, c)
+			*claims = append(*claims, c)
 			l = l.Claimed(&c.Claim)
 		}
 		lanes = append(lanes, l)
 	}
-	return claims, endpoint.WakeAll(ctx, tx, r.jobs, lanes, now)
+	return endpoint.WakeAll(ctx, tx, r.jobs, lanes, now)
 }

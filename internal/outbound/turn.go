@@ -331,11 +331,16 @@ func (t *turn) close(ctx context.Context, jobID int64) error {
 	if t.here {
 		wake.Claim = &next.Claim
 	}
-	err := t.end(ctx, jobID, wake)
-	if err != nil {
-		next.drop()
+	committed := false
+	defer func() {
+		if !committed { // also when it panicked
+			next.drop()
+		}
+	}()
+	if err := t.end(ctx, jobID, wake); err != nil {
 		return err
 	}
+	committed = true
 	next.begin()
 	return nil
 }
