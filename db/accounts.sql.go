@@ -292,7 +292,7 @@ func (q *Queries) TakeAccounts(ctx context.Context, accountIds []string) error {
 
 const wakeAccounts = `-- name: WakeAccounts :exec
 UPDATE accounts a
-SET wanted = n.wanted, due_at = n.due_at, job_id = n.job_id
+SET wanted = n.wanted, due_at = nullif(n.due_at, '0001-01-01 00:00:00+00'), job_id = n.job_id
 FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::bigint[]) AS wanted,
              unnest($3::timestamptz[]) AS due_at, unnest($4::bigint[]) AS job_id) AS n
 WHERE a.account_id = n.account_id
@@ -305,7 +305,8 @@ type WakeAccountsParams struct {
 	JobIds     []int64     `json:"job_ids"`
 }
 
-// WakeAccounts writes what whoever brings work has decided under the lock.
+// WakeAccounts writes what whoever brings work has decided under the lock. What is
+// taken in the same transaction is not due any more.
 func (q *Queries) WakeAccounts(ctx context.Context, arg WakeAccountsParams) error {
 	_, err := q.db.Exec(ctx, wakeAccounts,
 		arg.AccountIds,

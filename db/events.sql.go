@@ -80,6 +80,18 @@ type InsertEventsParams struct {
 	ProcessedAt    *time.Time `json:"processed_at"`
 }
 
+const isEventWaiting = `-- name: IsEventWaiting :one
+SELECT EXISTS (SELECT FROM events WHERE id = $1 AND revision IS NULL AND status IN ('received', 'retrying'))
+`
+
+// IsEventWaiting reports whether an event is stored and not yet routed.
+func (q *Queries) IsEventWaiting(ctx context.Context, id int64) (bool, error) {
+	row := q.db.QueryRow(ctx, isEventWaiting, id)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const listEventDigests = `-- name: ListEventDigests :many
 SELECT k.event_id::text AS event_id, e.digest
 FROM (SELECT unnest($1::text[]) AS event_id) AS k
@@ -221,7 +233,7 @@ func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListE
 }
 
 const listEventsToRoute = `-- name: ListEventsToRoute :many
-SELECT e.id, e.source, e.module, e.operation, e.record_id, e.modified_fields, b.record, coalesce(r.account_id, '')::text AS known_account
+SELECT e.id, e.source, e.module, e.operation, e.record_id, e.modified_fields, e.occurred_at, e.received_at, b.record, coalesce(r.account_id, '')::text AS known_account
 FROM events e
 LEFT JOIN event_bodies b ON b.event_id = e.id AND b.received_at = e.received_at AND e.source <> 'memory'
 LEFT JOIN records r ON r.module = e.module AND r.record_id = e.record_id
@@ -230,14 +242,16 @@ ORDER BY e.id
 `
 
 type ListEventsToRouteRow struct {
-	ID             int64    `json:"id"`
-	Source         string   `json:"source"`
-	Module         string   `json:"module"`
-	Operation      string   `json:"operation"`
-	RecordID       string   `json:"record_id"`
-	ModifiedFields []string `json:"modified_fields"`
-	Record         []byte   `json:"record"`
-	KnownAccount   string   `json:"known_account"`
+	ID             int64      `json:"id"`
+	Source         string     `json:"source"`
+	Module         string     `json:"module"`
+	Operation      string     `json:"operation"`
+	RecordID       string     `json:"record_id"`
+	ModifiedFields []string   `json:"modified_fields"`
+	OccurredAt     *time.Time `json:"occurred_at"`
+	ReceivedAt     time.Time  `json:"received_at"`
+	Record         []byte     `json:"record"`
+	KnownAccount   string     `json:"known_account"`
 }
 
 // ListEventsToRoute reads events with their record's fields and the account
@@ -259,6 +273,8 @@ func (q *Queries) ListEventsToRoute(ctx context.Context, ids []int64) ([]ListEve
 			&i.Operation,
 			&i.RecordID,
 			&i.ModifiedFields,
+			&i.OccurredAt,
+			&i.ReceivedAt,
 			&i.Record,
 			&i.KnownAccount,
 		); err != nil {

@@ -22,22 +22,6 @@ func (q *Queries) AllowHashJoins(ctx context.Context) error {
 	return err
 }
 
-const claimJobs = `-- name: ClaimJobs :exec
-UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = ARRAY[$1::text] WHERE id = ANY ($2::bigint[])
-`
-
-type ClaimJobsParams struct {
-	Process string  `json:"process"`
-	Ids     []int64 `json:"ids"`
-}
-
-// ClaimJobs makes jobs of this transaction run, in a process that works them without
-// being handed them. When it is gone they are rescued like all others.
-func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) error {
-	_, err := q.db.Exec(ctx, claimJobs, arg.Process, arg.Ids)
-	return err
-}
-
 const completeJobs = `-- name: CompleteJobs :exec
 UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1::bigint[]) AND state IS NOT DISTINCT FROM 'running'
 `
@@ -77,6 +61,54 @@ UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($
 func (q *Queries) EndJobs(ctx context.Context, ids []int64) error {
 	_, err := q.db.Exec(ctx, endJobs, ids)
 	return err
+}
+
+const insertRunningJobs = `-- name: InsertRunningJobs :many
+WITH new AS MATERIALIZED (
+    SELECT nextval('river_job_id_seq') AS id, u.kind, u.args, u.queue, u.max_attempts, u.position
+    FROM (SELECT unnest($1::text[]) AS kind, unnest($2::jsonb[]) AS args, unnest($3::text[]) AS queue,
+                 unnest($4::smallint[]) AS max_attempts, generate_subscripts($1::text[], 1) AS position) AS u
+), made AS (
+    INSERT INTO river_job (id, kind, args, queue, max_attempts, state, attempt, attempted_at, attempted_by)
+    SELECT id, kind, args, queue, max_attempts, 'running', 1, now(), ARRAY[$5::text] FROM new
+)
+SELECT id::bigint AS id FROM new ORDER BY position
+`
+
+type InsertRunningJobsParams struct {
+	Kinds       []string `json:"kinds"`
+	Args        [][]byte `json:"args"`
+	Queues      []string `json:"queues"`
+	MaxAttempts []int16  `json:"max_attempts"`
+	Process     string   `json:"process"`
+}
+
+// InsertRunningJobs makes jobs that a process works without being handed them, and
+// returns their ids in the same order. When it is gone they are rescued like all others.
+func (q *Queries) InsertRunningJobs(ctx context.Context, arg InsertRunningJobsParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, insertRunningJobs,
+		arg.Kinds,
+		arg.Args,
+		arg.Queues,
+		arg.MaxAttempts,
+		arg.Process,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listJobStates = `-- name: ListJobStates :many

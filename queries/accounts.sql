@@ -12,9 +12,10 @@ ON CONFLICT DO NOTHING
 RETURNING account_id, now()::timestamptz AS now;
 
 -- name: WakeAccounts :exec
--- WakeAccounts writes what whoever brings work has decided under the lock.
+-- WakeAccounts writes what whoever brings work has decided under the lock. What is
+-- taken in the same transaction is not due any more.
 UPDATE accounts a
-SET wanted = n.wanted, due_at = n.due_at, job_id = n.job_id
+SET wanted = n.wanted, due_at = nullif(n.due_at, '0001-01-01 00:00:00+00'), job_id = n.job_id
 FROM (SELECT unnest(@account_ids::text[]) AS account_id, unnest(@wanted::bigint[]) AS wanted,
              unnest(@due_at::timestamptz[]) AS due_at, unnest(@job_ids::bigint[]) AS job_id) AS n
 WHERE a.account_id = n.account_id;

@@ -46,7 +46,7 @@ VALUES (@id, @source, @event_id, @digest, @module, @operation, @record_id, @user
 -- ListEventsToRoute reads events with their record's fields and the account
 -- that the record is known to belong to, "" when it is not known. What another
 -- memory system sent is about no record: its fields are not read.
-SELECT e.id, e.source, e.module, e.operation, e.record_id, e.modified_fields, b.record, coalesce(r.account_id, '')::text AS known_account
+SELECT e.id, e.source, e.module, e.operation, e.record_id, e.modified_fields, e.occurred_at, e.received_at, b.record, coalesce(r.account_id, '')::text AS known_account
 FROM events e
 LEFT JOIN event_bodies b ON b.event_id = e.id AND b.received_at = e.received_at AND e.source <> 'memory'
 LEFT JOIN records r ON r.module = e.module AND r.record_id = e.record_id
@@ -149,6 +149,10 @@ SELECT at, station, what, detail FROM event_timeline WHERE event_id = @event_id 
 -- name: OldestWaitingEvent :one
 -- OldestWaitingEvent returns when the oldest event of the backlog was received; pgx.ErrNoRows when nothing waits.
 SELECT received_at FROM events WHERE revision IS NULL AND status IN ('received', 'retrying') ORDER BY id LIMIT 1;
+
+-- name: IsEventWaiting :one
+-- IsEventWaiting reports whether an event is stored and not yet routed.
+SELECT EXISTS (SELECT FROM events WHERE id = @id AND revision IS NULL AND status IN ('received', 'retrying'));
 
 -- name: CountBacklog :one
 -- CountBacklog counts what the counters only add up; for the sweeper alone.

@@ -25,10 +25,18 @@ SET scheduled_at = n.due_at
 FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at) AS n
 WHERE j.id = n.id AND j.state IS NOT DISTINCT FROM 'available';
 
--- name: ClaimJobs :exec
--- ClaimJobs makes jobs of this transaction run, in a process that works them without
--- being handed them. When it is gone they are rescued like all others.
-UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = ARRAY[@process::text] WHERE id = ANY (@ids::bigint[]);
+-- name: InsertRunningJobs :many
+-- InsertRunningJobs makes jobs that a process works without being handed them, and
+-- returns their ids in the same order. When it is gone they are rescued like all others.
+WITH new AS MATERIALIZED (
+    SELECT nextval('river_job_id_seq') AS id, u.*
+    FROM (SELECT unnest(@kinds::text[]) AS kind, unnest(@args::jsonb[]) AS args, unnest(@queues::text[]) AS queue,
+                 unnest(@max_attempts::smallint[]) AS max_attempts, generate_subscripts(@kinds::text[], 1) AS position) AS u
+), made AS (
+    INSERT INTO river_job (id, kind, args, queue, max_attempts, state, attempt, attempted_at, attempted_by)
+    SELECT id, kind, args, queue, max_attempts, 'running', 1, now(), ARRAY[@process::text] FROM new
+)
+SELECT id::bigint AS id FROM new ORDER BY position;
 
 -- name: ReturnJob :exec
 -- ReturnJob gives a claimed job to the queue, where it is worked a second later. One

@@ -57,6 +57,9 @@ const (
 	workConns = 24
 	// riverConns are River's own: a fetch per queue, completion, maintenance and leading.
 	riverConns = 10
+	// syncsHere is how many accounts are synced at one time besides those that the queue
+	// hands out: two groups' worth, one that is written and one that gathers.
+	syncsHere = 512
 	// searchConns bound how many searches and looks at the graph run at one time.
 	searchConns = 8
 )
@@ -80,6 +83,8 @@ type App struct {
 	targets   *outbound.Targets // the endpoints, past the guard
 	deliverer *outbound.Deliverer
 	relayer   *outbound.Relayer // nil: no jobs are worked
+	router    *process.Router   // nil: no jobs are worked
+	here      *lane.Here        // the syncs that the router hands over
 	agents    agents
 	operators *admin.HTTP
 	remote    *Remote        // the memory system that follows; nil: none does
@@ -229,8 +234,11 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	if a.cfg.Memory.Ingest == "apply" {
 		router.Apply(a.applier)
 	}
+	syncer := process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, a.writer, a.o.Now, a.log)
+	a.router, a.here = router, lane.NewHere(a.pool, a.process, syncsHere, a.log)
+	router.HandTo(syncer, a.here)
 	river.AddWorker(workers, router)
-	river.AddWorker(workers, process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, a.writer, a.o.Now, a.log))
+	river.AddWorker(workers, syncer)
 	river.AddWorker(workers, process.NewWaker(a.pool, jobs, a.log))
 	a.addZohoWorkers(workers)
 	mirror.AddWorkers(workers, a.mirror)
@@ -393,6 +401,8 @@ func (a *App) work(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(a.cfg.ShutdownTimeout, cancel) })
 	defer stop()
 	<-a.jobs.Stopped()
+	a.router.Wait()
+	a.here.Stop(drain)
 	a.deliverer.Stop(drain)
 	return nil
 }

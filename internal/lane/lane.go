@@ -6,6 +6,7 @@ package lane
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -24,15 +25,21 @@ type Inserter interface {
 
 // Wake is one lane that has work.
 type Wake struct {
-	JobID *int64        // the lane's job_id; nil: it has none
-	Due   time.Time     // when the lane is to run
-	Args  river.JobArgs // of the job to insert when there is none
-	Claim *Claim        // nil: the job is left to the queue
+	JobID *int64    // the lane's job_id; nil: it has none
+	Due   time.Time // when the lane is to run
+	Args  Args      // of the job to insert when there is none
+	Claim *Claim    // nil: the job is left to the queue
+}
+
+// Args are a job's, with its queue and its number of attempts.
+type Args interface {
+	river.JobArgs
+	InsertOpts() river.InsertOpts
 }
 
 // Claim is how the work of a lane is begun in this process at once, without a way
-// through the queue: the job it needs is there and runs, so that others see to it
-// when this process is gone.
+// through the queue: the job it needs is there from the start as one that runs, so
+// that others see to it when this process is gone.
 type Claim struct {
 	Process uuid.UUID   // as whom the client of this process works
 	Ready   func() bool // asked when a job must be inserted that is due: whether there is room
@@ -56,19 +63,13 @@ func Ensure(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time, wakes 
 	}
 	ids := make([]int64, len(wakes))
 	var pull db.PullJobsForwardParams
-	var insert []river.InsertManyParams
-	var inserted []int // positions in wakes
-	claimed := map[int]bool{}
+	var insert, claim []int // positions in wakes
 	for i, w := range wakes {
 		switch state, ok := live[jobID(w)]; {
+		case !ok && w.Claim != nil && !w.Due.After(now) && w.Claim.Ready():
+			claim = append(claim, i)
 		case !ok:
-			p := river.InsertManyParams{Args: w.Args}
-			if w.Claim != nil && !w.Due.After(now) && w.Claim.Ready() {
-				claimed[i] = true
-				p.InsertOpts = &river.InsertOpts{ScheduledAt: now.Add(time.Second)} // nobody is told of it
-			}
-			insert = append(insert, p)
-			inserted = append(inserted, i)
+			insert = append(insert, i)
 		default:
 			ids[i] = *w.JobID
 			if state != db.RiverJobStateRunning {
@@ -82,38 +83,67 @@ func Ensure(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time, wakes 
 			return nil, fmt.Errorf("pull jobs forward: %w", err)
 		}
 	}
-	if len(insert) == 0 {
-		return ids, nil
+	if err := insertRunning(ctx, q, wakes, claim, ids); err != nil {
+		return nil, err
 	}
-	results, err := jobs.InsertManyTx(ctx, tx, insert)
+	return ids, insertWaiting(ctx, tx, jobs, now, wakes, insert, ids)
+}
+
+// insertRunning makes the jobs of lanes that are claimed, those at these positions.
+func insertRunning(ctx context.Context, q *db.Queries, wakes []Wake, positions []int, ids []int64) error {
+	if len(positions) == 0 {
+		return nil
+	}
+	var p db.InsertRunningJobsParams
+	for _, i := range positions {
+		w := wakes[i]
+		args, err := json.Marshal(w.Args)
+		if err != nil {
+			return fmt.Errorf("encode the args of a job: %w", err)
+		}
+		p.Process = w.Claim.Process.String()
+		p.Kinds, p.Args = append(p.Kinds, w.Args.Kind()), append(p.Args, args)
+		o := w.Args.InsertOpts()
+		p.Queues, p.MaxAttempts = append(p.Queues, o.Queue), append(p.MaxAttempts, int16(o.MaxAttempts))
+	}
+	made, err := q.InsertRunningJobs(ctx, p)
 	if err != nil {
-		return nil, fmt.Errorf("insert jobs: %w", err)
+		return fmt.Errorf("insert claimed jobs: %w", err)
+	}
+	for n, i := range positions {
+		ids[i], wakes[i].Claim.JobID = made[n], made[n]
+	}
+	return nil
+}
+
+// insertWaiting makes the jobs that the queue hands to somebody.
+func insertWaiting(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time, wakes []Wake, positions []int, ids []int64) error {
+	if len(positions) == 0 {
+		return nil
+	}
+	params := make([]river.InsertManyParams, len(positions))
+	for n, i := range positions {
+		params[n].Args = wakes[i].Args
+	}
+	made, err := jobs.InsertManyTx(ctx, tx, params)
+	if err != nil {
+		return fmt.Errorf("insert jobs: %w", err)
 	}
 	var delay db.DelayJobsParams
-	var claim db.ClaimJobsParams
-	for n, i := range inserted {
-		ids[i] = results[n].Job.ID
-		if claimed[i] {
-			wakes[i].Claim.JobID = ids[i]
-			claim.Process, claim.Ids = wakes[i].Claim.Process.String(), append(claim.Ids, ids[i])
-			continue
-		}
+	for n, i := range positions {
+		ids[i] = made[n].Job.ID
 		if wakes[i].Due.After(now) {
 			delay.Ids = append(delay.Ids, ids[i])
 			delay.DueAt = append(delay.DueAt, wakes[i].Due)
 		}
 	}
-	if len(claim.Ids) > 0 {
-		if err := q.ClaimJobs(ctx, claim); err != nil {
-			return nil, fmt.Errorf("claim jobs: %w", err)
-		}
+	if len(delay.Ids) == 0 {
+		return nil
 	}
-	if len(delay.Ids) > 0 {
-		if err := q.DelayJobs(ctx, delay); err != nil {
-			return nil, fmt.Errorf("delay jobs: %w", err)
-		}
+	if err := db.New(tx).DelayJobs(ctx, delay); err != nil {
+		return fmt.Errorf("delay jobs: %w", err)
 	}
-	return ids, nil
+	return nil
 }
 
 func jobID(w Wake) int64 {

@@ -32,6 +32,7 @@ type Router struct {
 	debounce time.Duration
 	teller   *memory.Teller
 	log      *slog.Logger
+	handOver *handOver                       // nil: the queue hands lanes to workers
 	applier  *Applier                        // of events that are about no account
 	commits  *group.Committer[arrival, bool] // answers whether it routed the event
 }
@@ -162,9 +163,10 @@ func (r *Router) route(ctx context.Context, tx pgx.Tx, slot int, units []arrival
 	}
 
 	plan := routing{lanes: lanes, now: now, debounce: r.debounce}
+	r.handOver.offer(lanes)
 	answers := make([]group.Answer[bool], len(units))
 	for i, u := range units {
-		event, isLocked := events[u.eventID]
+		row, isLocked := events[u.eventID]
 		aim, isThere := targets[u.eventID]
 		switch {
 		case !isThere:
@@ -172,15 +174,15 @@ func (r *Router) route(ctx context.Context, tx pgx.Tx, slot int, units []arrival
 			plan.completed = append(plan.completed, u.jobID)
 		case !isLocked:
 			answers[i].Err = group.ErrHeld
-		case !open(event):
+		case !open(row):
 			plan.completed = append(plan.completed, u.jobID)
 		case aim.err != nil:
 			answers[i].Err = aim.err
 		case plan.take(u, aim):
 			answers[i].Value = true
 			// Two jobs of one event may meet in one group: the second finds it routed.
-			event.Status = "routed"
-			events[u.eventID] = event
+			row.Status = "routed"
+			events[u.eventID] = row
 		default:
 			answers[i].Err = group.ErrHeld
 		}
@@ -201,6 +203,7 @@ type target struct {
 	accountID string
 	atOnce    bool
 	err       error // a fault of this event, or errTold
+	row       db.ListEventsToRouteRow
 }
 
 func (r *Router) target(row db.ListEventsToRouteRow) target {
@@ -221,7 +224,7 @@ func (r *Router) target(row db.ListEventsToRouteRow) target {
 	if id == "" {
 		id = ownLane(row.Module, row.RecordID)
 	}
-	return target{accountID: id, atOnce: atOnce(row.Module, row.Operation, row.ModifiedFields)}
+	return target{accountID: id, atOnce: atOnce(row.Module, row.Operation, row.ModifiedFields), row: row}
 }
 
 // routing is what a group of events does to their lanes.
@@ -240,6 +243,7 @@ type accountLane struct {
 	jobID        *int64
 	woken        bool
 	whole        wholeState
+	handed       *handed // nil: its work goes through the queue
 }
 
 // take gives the event the next revision of its lane, and reports false when
@@ -259,6 +263,7 @@ func (p *routing) take(u arrival, t target) bool {
 		l.due = &due
 	}
 	l.woken = true
+	l.handed.add(event(t, l.wanted, p.now))
 	p.routed.Ids = append(p.routed.Ids, u.eventID)
 	p.routed.AccountIds = append(p.routed.AccountIds, t.accountID)
 	p.routed.Revisions = append(p.routed.Revisions, l.wanted)
@@ -273,6 +278,9 @@ func (r *Router) write(ctx context.Context, tx pgx.Tx, slot int, p routing) erro
 			return fmt.Errorf("mark events routed: %w", err)
 		}
 		if err := wakeLanes(ctx, tx, r.jobs, p.now, p.lanes); err != nil {
+			return err
+		}
+		if err := r.handOver.take(ctx, q, p); err != nil {
 			return err
 		}
 	}
@@ -306,7 +314,7 @@ func lockLanes(ctx context.Context, q *db.Queries, targets map[int64]target) (ma
 	var now time.Time
 	lanes := make(map[string]*accountLane, len(ids))
 	for _, a := range rows {
-		lanes[a.AccountID] = &accountLane{wanted: a.Wanted, done: a.Done, due: a.DueAt, jobID: a.JobID}
+		lanes[a.AccountID] = newLane(a)
 		now = a.Now
 	}
 	missing := slices.DeleteFunc(ids, func(id string) bool { return lanes[id] != nil })
@@ -323,6 +331,13 @@ func lockLanes(ctx context.Context, q *db.Queries, targets map[int64]target) (ma
 	return lanes, now, nil
 }
 
+func newLane(row db.LockAccountsRow) *accountLane {
+	return &accountLane{
+		wanted: row.Wanted, done: row.Done, due: row.DueAt, jobID: row.JobID,
+		whole: wholeState{at: orZero(row.WholeAt), since: orZero(row.WholeSince), cursor: row.WholeCursor},
+	}
+}
+
 // wakeLanes writes the woken lanes and sees to the one job of each.
 func wakeLanes(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, now time.Time, lanes map[string]*accountLane) error {
 	var params db.WakeAccountsParams
@@ -335,11 +350,16 @@ func wakeLanes(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, now time.Time
 		params.AccountIds = append(params.AccountIds, id)
 		params.Wanted = append(params.Wanted, l.wanted)
 		params.DueAt = append(params.DueAt, *l.due)
-		wakes = append(wakes, lane.Wake{JobID: l.jobID, Due: *l.due, Args: job.SyncAccount{AccountID: id}})
+		wakes = append(wakes, lane.Wake{JobID: l.jobID, Due: *l.due, Args: job.SyncAccount{AccountID: id}, Claim: l.handed.asked()})
 	}
 	var err error
 	if params.JobIds, err = lane.Ensure(ctx, tx, jobs, now, wakes); err != nil {
 		return err
+	}
+	for i, id := range params.AccountIds {
+		if lanes[id].handed.takesAll() {
+			params.DueAt[i] = time.Time{}
+		}
 	}
 	if err := db.New(tx).WakeAccounts(ctx, params); err != nil {
 		return fmt.Errorf("wake accounts: %w", err)

@@ -23,6 +23,7 @@ import (
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/group"
 	"github.com/memrelay/memrelay/internal/job"
+	"github.com/memrelay/memrelay/internal/lane"
 	"github.com/memrelay/memrelay/internal/memory"
 )
 
@@ -34,6 +35,7 @@ type station struct {
 	router *Router
 	syncer *Syncer
 	waker  *Waker
+	here   *lane.Here // nil: lanes go through the queue
 }
 
 // sourceFunc is a source made of a function.
@@ -80,6 +82,22 @@ func stationOn(t *testing.T, pool *pgxpool.Pool, source Source) *station {
 		waker:  NewWaker(pool, jobs, log),
 	}
 	return s
+}
+
+// handOver has lanes worked as soon as they are woken, at most so many at one time.
+func (s *station) handOver(t *testing.T, room int) {
+	t.Helper()
+	s.here = lane.NewHere(s.pool, uuid.New(), room, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s.router.HandTo(s.syncer, s.here)
+	t.Cleanup(func() { s.here.Stop(context.Background()) })
+}
+
+// settle waits for what was handed over.
+func (s *station) settle() {
+	if s.here != nil {
+		s.router.Wait()
+		s.here.Wait()
+	}
 }
 
 // sent is one event as inbound stores it.
@@ -215,6 +233,7 @@ func (s *station) work(t *testing.T, jobID int64) error {
 	t.Helper()
 	row := s.begin(t, jobID)
 	err := s.attempt(t.Context(), row)
+	s.settle()
 	s.end(t, row, err)
 	return err
 }
@@ -232,6 +251,7 @@ func (s *station) together(t *testing.T, jobIDs []int64) {
 		wg.Go(func() { errs[i] = s.attempt(t.Context(), row) })
 	}
 	wg.Wait()
+	s.settle()
 	for i, row := range rows {
 		s.end(t, row, errs[i])
 	}

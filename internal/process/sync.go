@@ -81,7 +81,11 @@ func (s *Syncer) Work(ctx context.Context, j *river.Job[job.SyncAccount]) error 
 	case !work.notYet.IsZero():
 		return river.JobSnooze(min(work.notYet.Sub(work.now), 5*time.Second))
 	}
+	return s.finish(ctx, c, work)
+}
 
+// finish asks the source about what was taken, and writes what it said.
+func (s *Syncer) finish(ctx context.Context, c claim, work taken) error {
 	observations, err := s.read(ctx, c.accountID, work)
 	if ctx.Err() != nil {
 		return ended(ctx)

@@ -64,10 +64,7 @@ func (g *syncGroup) lockLanes(ctx context.Context, q *db.Queries) error {
 	}
 	g.lanes = make(map[string]*accountLane, len(rows))
 	for _, r := range rows {
-		g.lanes[r.AccountID] = &accountLane{
-			wanted: r.Wanted, done: r.Done, due: r.DueAt, jobID: r.JobID,
-			whole: wholeState{at: orZero(r.WholeAt), since: orZero(r.WholeSince), cursor: r.WholeCursor},
-		}
+		g.lanes[r.AccountID] = newLane(r)
 		g.now = r.Now
 	}
 	closed := map[string]bool{}

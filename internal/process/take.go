@@ -49,9 +49,10 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 	if err != nil {
 		return nil, fmt.Errorf("lock accounts: %w", err)
 	}
-	lanes := make(map[string]db.LockAccountsRow, len(rows))
+	lanes := make(map[string]*accountLane, len(rows))
+	var now time.Time
 	for _, r := range rows {
-		lanes[r.AccountID] = r
+		lanes[r.AccountID], now = newLane(r), r.Now
 	}
 	answers := make([]group.Answer[taken], len(units))
 	due := map[string]bool{} // once each, also when two attempts of a job meet in one group
@@ -62,11 +63,11 @@ func (s *Syncer) take(ctx context.Context, tx pgx.Tx, _ int, units []claim) ([]g
 			// Held by another transaction, or not there: the next try tells, for a
 			// lane is never deleted while it has a job.
 			answers[i].Err = group.ErrHeld
-		case l.JobID == nil || *l.JobID != u.jobID:
-		case l.DueAt != nil && l.DueAt.After(l.Now):
-			answers[i].Value = taken{mine: true, now: l.Now, notYet: *l.DueAt}
+		case l.jobID == nil || *l.jobID != u.jobID:
+		case l.due != nil && l.due.After(now):
+			answers[i].Value = taken{mine: true, now: now, notYet: *l.due}
 		default:
-			answers[i].Value = taken{mine: true, now: l.Now, upTo: l.Wanted}
+			answers[i].Value = taken{mine: true, now: now, upTo: l.wanted}
 			due[u.accountID] = true
 		}
 	}

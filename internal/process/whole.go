@@ -27,18 +27,18 @@ const maxUnseen = 100
 // whose account is not known.
 func isAccount(id string) bool { return !strings.HasPrefix(id, "record:") }
 
-func underWay(l db.LockAccountsRow) *wholeRead {
-	if l.WholeSince == nil {
+func (s wholeState) underWay() *wholeRead {
+	if s.since.IsZero() {
 		return nil
 	}
-	return &wholeRead{since: *l.WholeSince, cursor: l.WholeCursor}
+	return &wholeRead{since: s.since, cursor: s.cursor}
 }
 
 // planWhole begins the read of whole accounts at first sight, and looks up what
 // those near their end have not shown. First sight is a webhook, or a record
 // that moved: what reconciliation brings, it brings whole by itself, and so does
 // a full sync that is under way, for far fewer calls.
-func (s *Syncer) planWhole(ctx context.Context, q *db.Queries, units []claim, lanes map[string]db.LockAccountsRow, answers []group.Answer[taken]) error {
+func (s *Syncer) planWhole(ctx context.Context, q *db.Queries, units []claim, lanes map[string]*accountLane, answers []group.Answer[taken]) error {
 	full, err := q.ReadsEverything(ctx)
 	if err != nil {
 		return fmt.Errorf("look for a full sync: %w", err)
@@ -48,8 +48,9 @@ func (s *Syncer) planWhole(ctx context.Context, q *db.Queries, units []claim, la
 		if !v.mine || !v.notYet.IsZero() || !isAccount(u.accountID) {
 			continue
 		}
-		v.whole = underWay(lanes[u.accountID])
-		if v.whole == nil && !full && lanes[u.accountID].WholeAt == nil && firstSight(v.events) {
+		state := lanes[u.accountID].whole
+		v.whole = state.underWay()
+		if v.whole == nil && !full && state.at.IsZero() && firstSight(v.events) {
 			v.whole = &wholeRead{since: v.now}
 		}
 		if v.whole == nil || !v.whole.checks() {
