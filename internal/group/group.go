@@ -1,7 +1,8 @@
 // Package group commits many small units of work in few transactions: units go
 // in one by one from many goroutines, each gets its own answer after the commit
 // that holds it. Units gather while the last group is on its way to disk, so an
-// idle program adds no wait and a busy one shares its commits.
+// idle program adds no wait and a busy one shares its commits. Where units have
+// keys, those of different keys wait apart.
 package group
 
 import (
@@ -9,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +17,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrFull is returned by Do when the line is too long, or when a unit stood in
-// it for longer than Options.Wait: nothing of the unit was written.
+// ErrFull is returned by Do when the line is too long, when a unit stood in it for
+// longer than Options.Wait, or when it gave way to one of a key that holds less of a
+// full line: nothing of the unit was written.
 var ErrFull = errors.New("too many units wait to be committed")
 
 // ErrHeld is the answer of a Write for a unit whose rows another transaction
@@ -99,33 +100,43 @@ type Committer[T, R any] struct {
 	pool  beginner
 	write Write[T, R]
 	size  func(T) int
+	key   func(T) string
 	o     Options
 
-	mu        sync.Mutex
-	line      []*unit[T, R]
-	lineBytes int
-	joined    int64 // units that ever joined
-	held      int   // units on their way back to the line
-	free      []int // slots of transactions not in flight
-	idle      *sync.Cond
+	mu     sync.Mutex
+	line   line[T, R]
+	joined int64 // units that ever joined
+	held   int   // units on their way back to the line
+	free   []int // slots of transactions not in flight
+	idle   *sync.Cond
 }
 
 type unit[T, R any] struct {
 	value     T
 	size      int
-	number    int64     // in order of arrival
-	taken     bool      // by a group: it is too late to leave the line
-	heldSince time.Time // zero: never held
+	queue     *queue[T, R] // of its key
+	number    int64        // in order of arrival
+	taken     bool         // by a group, or out to give way: it is too late to leave the line
+	heldSince time.Time    // zero: never held
 	answer    chan Answer[R]
 }
 
 // New makes a Committer that hands groups to write. size is what a unit weighs
 // in bytes; nil weighs nothing.
 func New[T, R any](pool beginner, write Write[T, R], size func(T) int, o Options) *Committer[T, R] {
-	c := &Committer[T, R]{pool: pool, write: write, size: size, o: o.withDefaults()}
+	return NewFair(pool, write, size, func(T) string { return "" }, o)
+}
+
+// NewFair makes a Committer that serves the keys of units in turn. Units of one key
+// keep their order; between keys there is none. A key alone has the whole line. In a
+// full one whoever holds most of it gives way to whoever holds less, its newest unit
+// with ErrFull, until each holds the same. Keys are few: each is remembered for good.
+func NewFair[T, R any](pool beginner, write Write[T, R], size func(T) int, key func(T) string, o Options) *Committer[T, R] {
+	c := &Committer[T, R]{pool: pool, write: write, size: size, key: key, o: o.withDefaults()}
 	if size == nil {
 		c.size = func(T) int { return 0 }
 	}
+	c.line.queues = map[string]*queue[T, R]{}
 	for slot := range c.o.InFlight {
 		c.free = append(c.free, slot)
 	}
@@ -167,21 +178,34 @@ func (c *Committer[T, R]) Do(ctx context.Context, v T) (R, error) {
 func (c *Committer[T, R]) Wait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.line) > 0 || c.held > 0 || len(c.free) < c.o.InFlight {
+	for c.line.units > 0 || c.held > 0 || len(c.free) < c.o.InFlight {
 		c.idle.Wait()
 	}
 }
 
 func (c *Committer[T, R]) join(u *unit[T, R]) error {
+	key := c.key(u.value)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.line) >= c.o.Line || (len(c.line) > 0 && c.lineBytes+u.size > c.o.LineBytes) {
-		return ErrFull
+	u.queue = c.line.queue(key)
+	var out []*unit[T, R]
+	for c.line.full(u, c.o) {
+		one := c.line.giveWay(u, c.o)
+		if one == nil {
+			for _, o := range out { // in vain
+				c.line.add(o)
+			}
+			return ErrFull
+		}
+		out = append(out, one)
+	}
+	for _, o := range out {
+		o.taken = true
+		o.answer <- Answer[R]{Err: ErrFull}
 	}
 	c.joined++
 	u.number = c.joined
-	c.line = append(c.line, u)
-	c.lineBytes += u.size
+	c.line.add(u)
 	c.start()
 	return nil
 }
@@ -193,13 +217,9 @@ func (c *Committer[T, R]) leave(u *unit[T, R]) bool {
 	if u.taken {
 		return false
 	}
-	for i, other := range c.line {
-		if other == u {
-			c.line = append(c.line[:i], c.line[i+1:]...)
-			c.lineBytes -= u.size
-			c.idle.Broadcast()
-			return true
-		}
+	if c.line.remove(u) {
+		c.idle.Broadcast()
+		return true
 	}
 	// A held unit that waits to rejoin the line is in neither place; its answer comes.
 	return false
@@ -207,7 +227,7 @@ func (c *Committer[T, R]) leave(u *unit[T, R]) bool {
 
 // start sets a transaction to work when there is a free slot; c.mu is held.
 func (c *Committer[T, R]) start() {
-	if len(c.free) == 0 || len(c.line) == 0 {
+	if len(c.free) == 0 || c.line.units == 0 {
 		return
 	}
 	slot := c.free[len(c.free)-1]
@@ -231,22 +251,15 @@ func (c *Committer[T, R]) work(slot int) {
 func (c *Committer[T, R]) take(slot int) []*unit[T, R] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.line) == 0 {
+	if c.line.units == 0 {
 		c.free = append(c.free, slot)
 		c.idle.Broadcast()
 		return nil
 	}
-	n, bytes := 0, 0
-	for n < len(c.line) && n < c.o.MaxUnits && (n == 0 || bytes+c.line[n].size <= c.o.MaxBytes) {
-		c.line[n].taken = true
-		bytes += c.line[n].size
-		n++
+	group := c.line.take(c.o.MaxUnits, c.o.MaxBytes)
+	for _, u := range group {
+		u.taken = true
 	}
-	group := append([]*unit[T, R](nil), c.line[:n]...)
-	rest := copy(c.line, c.line[n:])
-	clear(c.line[rest:])
-	c.line = c.line[:rest]
-	c.lineBytes -= bytes
 	return group
 }
 
@@ -297,17 +310,11 @@ func (c *Committer[T, R]) answer(u *unit[T, R], a Answer[R]) {
 // heldPause is about as long as a commit takes.
 const heldPause = 2 * time.Millisecond
 
-// rejoin puts a held unit back into the line, before all that came after it.
-// Just the head would turn around two that were held one after the other.
+// rejoin puts a held unit back into the line, before all of its key that came after it.
 func (c *Committer[T, R]) rejoin(u *unit[T, R]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := slices.IndexFunc(c.line, func(other *unit[T, R]) bool { return other.number > u.number })
-	if at < 0 {
-		at = len(c.line)
-	}
-	c.line = slices.Insert(c.line, at, u)
-	c.lineBytes += u.size
+	c.line.add(u)
 	c.held--
 	c.start()
 }

@@ -350,8 +350,8 @@ func TestAUnitDoesNotStandInLineForEver(t *testing.T) {
 		if late.after != 2*time.Second {
 			t.Errorf("gave up after %s, want 2 s", late.after)
 		}
-		if c.lineBytes != 0 {
-			t.Errorf("%d bytes stand in an empty line", c.lineBytes)
+		if c.line.bytes != 0 {
+			t.Errorf("%d bytes stand in an empty line", c.line.bytes)
 		}
 		// The first was taken in time; it is answered however long its commit takes.
 		close(w.gate)

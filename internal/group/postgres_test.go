@@ -116,7 +116,7 @@ func (s *shelf) together(t *testing.T, units ...string) (values []string, errs [
 		wg.Go(func() { values[i], errs[i] = c.Do(t.Context(), u) })
 		for waiting := 0; waiting <= i; { // they shall stand in their order
 			c.mu.Lock()
-			waiting = len(c.line)
+			waiting = c.line.units
 			c.mu.Unlock()
 		}
 	}

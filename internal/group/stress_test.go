@@ -100,7 +100,8 @@ func TestEveryUnitGetsItsOwnAnswer(t *testing.T) {
 		}
 	}
 	l := &ledger{}
-	c := New(l, s.write, s.size, Options{MaxUnits: 32, MaxBytes: 1000, InFlight: 3, Line: 60, Wait: 30 * time.Second})
+	key := func(u int) string { return []string{"a", "b", "b", "b"}[u%4] }
+	c := NewFair(l, s.write, s.size, key, Options{MaxUnits: 32, MaxBytes: 1000, InFlight: 3, Line: 60, Wait: 30 * time.Second})
 
 	type outcome struct {
 		value int
