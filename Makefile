@@ -41,9 +41,10 @@ lint: ## look for faults that compile
 	$(LINT) run
 
 .PHONY: generate
-generate: ## write db/ from queries/ and migrations/, and River's schema for it
+generate: ## write db/ from queries/ and migrations/, River's schema for it, and openapi.json
 	go test ./migrations -run RiverSchema -update
 	go tool sqlc generate
+	go run ./internal/contract/openapi
 
 .PHONY: verify
 verify: ## check that what is generated, numbered and formatted is in step
@@ -55,6 +56,12 @@ verify: ## check that what is generated, numbered and formatted is in step
 	go mod verify
 	go tool sqlc diff
 	go test ./migrations -run RiverSchema
+	go run ./internal/contract/openapi -check
+	go tool oasdiff validate --fail-on WARN openapi.json
+
+.PHONY: breaking
+breaking: ## look for changes of the API that break clients and are not announced
+	go run ./internal/contract/breaking
 
 .PHONY: bench
 bench: ## measure everything beside Postgres itself, and write it into docs/; a quarter of an hour
@@ -71,6 +78,10 @@ bench-parts: ## measure the parts that need no database: time and allocations of
 .PHONY: bench-growth
 bench-growth: ## measure with 1 and 10 million events stored; an hour and 35 GB of disk
 	go run ./internal/bench -growth -docs docs
+
+.PHONY: bench-retention
+bench-retention: ## measure the door while a million old events are deleted
+	go run ./internal/bench -retention
 
 .PHONY: bench-bloat
 bench-bloat: ## watch for 20 minutes what tables grow to under a steady load

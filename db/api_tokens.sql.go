@@ -13,7 +13,7 @@ import (
 )
 
 const findToken = `-- name: FindToken :one
-SELECT id, name, scopes, coalesce(user_ids, '{}')::text[] AS user_ids, (user_ids IS NULL)::boolean AS everybody, last_used_at
+SELECT id, name, scopes, coalesce(user_ids, '{}')::text[] AS user_ids, (user_ids IS NULL)::boolean AS everybody, expires_at, last_used_at
 FROM api_tokens
 WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2::timestamptz)
 `
@@ -29,6 +29,7 @@ type FindTokenRow struct {
 	Scopes     []string   `json:"scopes"`
 	UserIds    []string   `json:"user_ids"`
 	Everybody  bool       `json:"everybody"`
+	ExpiresAt  *time.Time `json:"expires_at"`
 	LastUsedAt *time.Time `json:"last_used_at"`
 }
 
@@ -42,6 +43,7 @@ func (q *Queries) FindToken(ctx context.Context, arg FindTokenParams) (FindToken
 		&i.Scopes,
 		&i.UserIds,
 		&i.Everybody,
+		&i.ExpiresAt,
 		&i.LastUsedAt,
 	)
 	return i, err

@@ -7,7 +7,20 @@ package db
 
 import (
 	"context"
+	"time"
 )
+
+const getDeliveryStatus = `-- name: GetDeliveryStatus :one
+SELECT status FROM deliveries WHERE id = $1
+`
+
+// GetDeliveryStatus is for what a line says of before and after.
+func (q *Queries) GetDeliveryStatus(ctx context.Context, id int64) (string, error) {
+	row := q.db.QueryRow(ctx, getDeliveryStatus, id)
+	var status string
+	err := row.Scan(&status)
+	return status, err
+}
 
 const insertAudit = `-- name: InsertAudit :exec
 INSERT INTO audit_log (actor, action, object, details, request_id) VALUES ($1, $2, $3, $4, $5)
@@ -30,4 +43,129 @@ func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) error 
 		arg.RequestID,
 	)
 	return err
+}
+
+const lastAuditID = `-- name: LastAuditID :one
+SELECT coalesce(max(id), 0)::bigint FROM audit_log
+`
+
+func (q *Queries) LastAuditID(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, lastAuditID)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
+const listAudit = `-- name: ListAudit :many
+SELECT id, at, actor, action, object, details, request_id FROM audit_log
+WHERE id < $1 AND id >= $2
+  AND ($3::text IS NULL OR actor = $3)
+  AND ($4::text IS NULL OR action = $4)
+  AND ($5::timestamptz IS NULL OR at >= $5)
+  AND ($6::timestamptz IS NULL OR at < $6)
+ORDER BY id DESC LIMIT $7
+`
+
+type ListAuditParams struct {
+	Before  int64      `json:"before"`
+	Floor   int64      `json:"floor"`
+	Actor   *string    `json:"actor"`
+	Action  *string    `json:"action"`
+	Since   *time.Time `json:"since"`
+	Until   *time.Time `json:"until"`
+	MaxRows int32      `json:"max_rows"`
+}
+
+// ListAudit returns what was done, the newest first, of the ids from @floor on.
+func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]AuditLog, error) {
+	rows, err := q.db.Query(ctx, listAudit,
+		arg.Before,
+		arg.Floor,
+		arg.Actor,
+		arg.Action,
+		arg.Since,
+		arg.Until,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []AuditLog{}
+	for rows.Next() {
+		var i AuditLog
+		if err := rows.Scan(
+			&i.ID,
+			&i.At,
+			&i.Actor,
+			&i.Action,
+			&i.Object,
+			&i.Details,
+			&i.RequestID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAuditOf = `-- name: ListAuditOf :many
+SELECT id, at, actor, action, object, details, request_id FROM audit_log
+WHERE object = $1 AND id < $2
+  AND ($3::text IS NULL OR actor = $3)
+  AND ($4::text IS NULL OR action = $4)
+  AND ($5::timestamptz IS NULL OR at >= $5)
+  AND ($6::timestamptz IS NULL OR at < $6)
+ORDER BY id DESC LIMIT $7
+`
+
+type ListAuditOfParams struct {
+	Object  string     `json:"object"`
+	Before  int64      `json:"before"`
+	Actor   *string    `json:"actor"`
+	Action  *string    `json:"action"`
+	Since   *time.Time `json:"since"`
+	Until   *time.Time `json:"until"`
+	MaxRows int32      `json:"max_rows"`
+}
+
+// ListAuditOf returns what was done to one object, by audit_log_object_idx.
+func (q *Queries) ListAuditOf(ctx context.Context, arg ListAuditOfParams) ([]AuditLog, error) {
+	rows, err := q.db.Query(ctx, listAuditOf,
+		arg.Object,
+		arg.Before,
+		arg.Actor,
+		arg.Action,
+		arg.Since,
+		arg.Until,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []AuditLog{}
+	for rows.Next() {
+		var i AuditLog
+		if err := rows.Scan(
+			&i.ID,
+			&i.At,
+			&i.Actor,
+			&i.Action,
+			&i.Object,
+			&i.Details,
+			&i.RequestID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -263,54 +263,6 @@ func (q *Queries) InsertBatch(ctx context.Context, arg InsertBatchParams) error 
 	return err
 }
 
-const insertDeliveries = `-- name: InsertDeliveries :many
-WITH made AS (
-INSERT INTO deliveries (outbox_id, endpoint_id, order_key, next_attempt_at, status)
-SELECT n.outbox_id, n.endpoint_id, n.order_key, statement_timestamp(),
-       CASE WHEN n.order_key IS NOT NULL
-             AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
-                  OR EXISTS (SELECT FROM deliveries o
-                             WHERE o.endpoint_id = n.endpoint_id AND o.order_key = n.order_key AND o.status IN ('pending', 'retrying', 'waiting')))
-            THEN 'waiting' ELSE 'pending' END
-FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u.position
-      FROM (SELECT unnest($1::uuid[]) AS outbox_id, unnest($2::uuid[]) AS endpoint_id,
-                   unnest($3::text[]) AS order_key, generate_subscripts($1::uuid[], 1) AS position) AS u) AS n
-ORDER BY n.position
-ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
-RETURNING endpoint_id, status)
-SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending'
-`
-
-type InsertDeliveriesParams struct {
-	OutboxIds   []uuid.UUID `json:"outbox_ids"`
-	EndpointIds []uuid.UUID `json:"endpoint_ids"`
-	OrderKeys   []string    `json:"order_keys"`
-}
-
-// InsertDeliveries makes one delivery per webhook and endpoint; one that is there
-// stays as it is. With an order key it waits for the open ones of that key. It returns
-// the endpoints that got some which wait for none. They are due from this statement on
-// and not from the transaction's begin: relays may begin in another order than they relay.
-func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, insertDeliveries, arg.OutboxIds, arg.EndpointIds, arg.OrderKeys)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []uuid.UUID{}
-	for rows.Next() {
-		var endpoint_id uuid.UUID
-		if err := rows.Scan(&endpoint_id); err != nil {
-			return nil, err
-		}
-		items = append(items, endpoint_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const insertOpenDeliveries = `-- name: InsertOpenDeliveries :exec
 INSERT INTO deliveries (outbox_id, endpoint_id, status, order_key, redelivery_id)
 SELECT n.outbox_id, $1, n.status, nullif(n.order_key, ''), $2
@@ -357,9 +309,9 @@ const leaseBatches = `-- name: LeaseBatches :many
 WITH due AS (
     SELECT d.id, (now() + $2::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = $3 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now() AND d.outbox_id IS NULL
-      AND EXISTS (SELECT FROM endpoints p WHERE p.id = $3 AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = $3 AND p.updated_at = $4 AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
-    LIMIT $4
+    LIMIT $5
     FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d
@@ -373,6 +325,7 @@ type LeaseBatchesParams struct {
 	Process       uuid.UUID     `json:"process"`
 	Lease         time.Duration `json:"lease"`
 	EndpointID    uuid.UUID     `json:"endpoint_id"`
+	AsOf          time.Time     `json:"as_of"`
 	MaxDeliveries int32         `json:"max_deliveries"`
 }
 
@@ -388,6 +341,7 @@ func (q *Queries) LeaseBatches(ctx context.Context, arg LeaseBatchesParams) ([]L
 		arg.Process,
 		arg.Lease,
 		arg.EndpointID,
+		arg.AsOf,
 		arg.MaxDeliveries,
 	)
 	if err != nil {
@@ -412,15 +366,15 @@ const leaseDeliveries = `-- name: LeaseDeliveries :many
 WITH due AS (
     SELECT d.id, d.outbox_id, (now() + $2::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = $3 AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
-      AND EXISTS (SELECT FROM endpoints p WHERE p.id = $3 AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = $3 AND p.updated_at = $4 AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
-    LIMIT $4
+    LIMIT $5
     FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d
 SET leased_until = due.lease_end, leased_by = $1::uuid, next_attempt_at = due.lease_end, attempts = d.attempts + 1
 FROM due LEFT JOIN outbox o ON o.id = due.outbox_id
-WHERE d.id = due.id
+WHERE d.id = due.id AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
 RETURNING d.id, d.outbox_id, d.batch_id, d.attempts, d.order_key, o.payload
 `
 
@@ -428,6 +382,7 @@ type LeaseDeliveriesParams struct {
 	Process       uuid.UUID     `json:"process"`
 	Lease         time.Duration `json:"lease"`
 	EndpointID    uuid.UUID     `json:"endpoint_id"`
+	AsOf          time.Time     `json:"as_of"`
 	MaxDeliveries int32         `json:"max_deliveries"`
 }
 
@@ -442,13 +397,16 @@ type LeaseDeliveriesRow struct {
 
 // LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
 // lease ends they are not due to anybody else; by then a living worker has
-// surely recorded the outcome. One without a webhook carries a batch. It takes none
-// of an endpoint that was paused, disabled or deleted while its lane was at work.
+// surely recorded the outcome. One without a webhook carries a batch. It takes none of an
+// endpoint that was changed, paused, disabled or deleted while its lane was at work.
+// Nobody waits for the disk: a lease that a crash of the database takes back is of an
+// attempt that is made again, and an outcome is written after its lease.
 func (q *Queries) LeaseDeliveries(ctx context.Context, arg LeaseDeliveriesParams) ([]LeaseDeliveriesRow, error) {
 	rows, err := q.db.Query(ctx, leaseDeliveries,
 		arg.Process,
 		arg.Lease,
 		arg.EndpointID,
+		arg.AsOf,
 		arg.MaxDeliveries,
 	)
 	if err != nil {

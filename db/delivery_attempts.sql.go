@@ -8,6 +8,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const insertDeliveryAttempts = `-- name: InsertDeliveryAttempts :exec
@@ -56,4 +58,76 @@ func (q *Queries) InsertDeliveryAttempts(ctx context.Context, arg InsertDelivery
 		arg.ResponseHeads,
 	)
 	return err
+}
+
+const recordDelivered = `-- name: RecordDelivered :one
+WITH known AS (
+    SELECT NOT EXISTS (SELECT FROM endpoints p WHERE p.id = ANY ($1::uuid[])
+                       AND (p.status <> 'active' OR p.failures > 0 OR p.resume_at IS NOT NULL)) AS well
+), locked AS (
+    SELECT d.id, d.status FROM deliveries d WHERE d.id = ANY ($2::bigint[]) AND (SELECT well FROM known) ORDER BY d.id FOR UPDATE
+), arrived AS (
+    UPDATE deliveries d SET status = 'delivered', last_error = '', leased_until = NULL, finished_at = now()
+    FROM locked l WHERE d.id = l.id AND l.status IN ('pending', 'retrying')
+    RETURNING d.id
+), kept AS (
+    INSERT INTO delivery_attempts (delivery_id, number, started_at, status_code, error_class, error, dns, connect, tls, first_byte, total, response_head)
+    SELECT n.delivery_id, n.number, n.started_at, nullif(n.status_code, 0), n.error_class, n.error,
+           n.dns_us * interval '1 microsecond', n.connect_us * interval '1 microsecond', n.tls_us * interval '1 microsecond',
+           n.first_byte_us * interval '1 microsecond', n.total_us * interval '1 microsecond', n.response_head
+    FROM (SELECT unnest($2::bigint[]) AS delivery_id, unnest($3::int[]) AS number,
+                 unnest($4::timestamptz[]) AS started_at, unnest($5::int[]) AS status_code,
+                 unnest($6::text[]) AS error_class, unnest($7::text[]) AS error,
+                 unnest($8::bigint[]) AS dns_us, unnest($9::bigint[]) AS connect_us, unnest($10::bigint[]) AS tls_us,
+                 unnest($11::bigint[]) AS first_byte_us, unnest($12::bigint[]) AS total_us,
+                 unnest($13::text[]) AS response_head) AS n
+    WHERE (SELECT well FROM known) AND EXISTS (SELECT FROM deliveries e WHERE e.id = n.delivery_id)
+    ON CONFLICT DO NOTHING
+)
+SELECT k.well::boolean AS well, (SELECT count(*) FROM arrived)::bigint AS arrived FROM known k
+`
+
+type RecordDeliveredParams struct {
+	EndpointIds   []uuid.UUID `json:"endpoint_ids"`
+	DeliveryIds   []int64     `json:"delivery_ids"`
+	Numbers       []int32     `json:"numbers"`
+	StartedAt     []time.Time `json:"started_at"`
+	StatusCodes   []int32     `json:"status_codes"`
+	ErrorClasses  []string    `json:"error_classes"`
+	Errors        []string    `json:"errors"`
+	DNSUs         []int64     `json:"dns_us"`
+	ConnectUs     []int64     `json:"connect_us"`
+	TLSUs         []int64     `json:"tls_us"`
+	FirstByteUs   []int64     `json:"first_byte_us"`
+	TotalUs       []int64     `json:"total_us"`
+	ResponseHeads []string    `json:"response_heads"`
+}
+
+type RecordDeliveredRow struct {
+	Well    bool  `json:"well"`
+	Arrived int64 `json:"arrived"`
+}
+
+// RecordDelivered records attempts that have all arrived, at endpoints that are well:
+// it locks the deliveries in the order of their ids, ends those that are open, and says
+// how many. When one of the endpoints is not well it does nothing, and says so.
+func (q *Queries) RecordDelivered(ctx context.Context, arg RecordDeliveredParams) (RecordDeliveredRow, error) {
+	row := q.db.QueryRow(ctx, recordDelivered,
+		arg.EndpointIds,
+		arg.DeliveryIds,
+		arg.Numbers,
+		arg.StartedAt,
+		arg.StatusCodes,
+		arg.ErrorClasses,
+		arg.Errors,
+		arg.DNSUs,
+		arg.ConnectUs,
+		arg.TLSUs,
+		arg.FirstByteUs,
+		arg.TotalUs,
+		arg.ResponseHeads,
+	)
+	var i RecordDeliveredRow
+	err := row.Scan(&i.Well, &i.Arrived)
+	return i, err
 }

@@ -12,8 +12,28 @@ import (
 	"github.com/google/uuid"
 )
 
+const beginTelling = `-- name: BeginTelling :one
+SELECT now()::timestamptz AS now, ARRAY(SELECT DISTINCT unnest(p.events) FROM endpoints p WHERE p.deleted_at IS NULL)::text[] AS wanted
+`
+
+type BeginTellingRow struct {
+	Now    time.Time `json:"now"`
+	Wanted []string  `json:"wanted"`
+}
+
+// BeginTelling is TransactionTime and ListWantedEvents in one.
+func (q *Queries) BeginTelling(ctx context.Context) (BeginTellingRow, error) {
+	row := q.db.QueryRow(ctx, beginTelling)
+	var i BeginTellingRow
+	err := row.Scan(&i.Now, &i.Wanted)
+	return i, err
+}
+
 const closeEndpoint = `-- name: CloseEndpoint :exec
-UPDATE endpoints SET wanted = $1, done = $2, due_at = $3, job_id = $4, rate_at = $5, full_until = $6 WHERE id = $7
+WITH ended AS (
+    UPDATE river_job SET state = 'completed', finalized_at = now() WHERE river_job.id = $8 AND river_job.state IS NOT DISTINCT FROM 'running'
+)
+UPDATE endpoints SET wanted = $1, done = $2, due_at = $3, job_id = $4, rate_at = $5, full_until = $6 WHERE endpoints.id = $7
 `
 
 type CloseEndpointParams struct {
@@ -24,8 +44,11 @@ type CloseEndpointParams struct {
 	RateAt    *time.Time `json:"rate_at"`
 	FullUntil *time.Time `json:"full_until"`
 	ID        uuid.UUID  `json:"id"`
+	EndedJob  int64      `json:"ended_job"`
 }
 
+// CloseEndpoint writes what a lane goes on with, and ends the job that had it. One that
+// does not run any more was taken from its worker; its next attempt finds the effect.
 func (q *Queries) CloseEndpoint(ctx context.Context, arg CloseEndpointParams) error {
 	_, err := q.db.Exec(ctx, closeEndpoint,
 		arg.Wanted,
@@ -35,6 +58,7 @@ func (q *Queries) CloseEndpoint(ctx context.Context, arg CloseEndpointParams) er
 		arg.RateAt,
 		arg.FullUntil,
 		arg.ID,
+		arg.EndedJob,
 	)
 	return err
 }
@@ -80,7 +104,7 @@ func (q *Queries) CountOpenDeliveries(ctx context.Context, ids []uuid.UUID) ([]C
 }
 
 const deleteEndpoint = `-- name: DeleteEndpoint :many
-UPDATE endpoints SET deleted_at = now(), updated_at = now() WHERE name = $1 AND deleted_at IS NULL RETURNING id
+UPDATE endpoints SET deleted_at = now(), updated_at = greatest(now(), updated_at + interval '1 microsecond') WHERE name = $1 AND deleted_at IS NULL RETURNING id
 `
 
 // DeleteEndpoint marks the endpoint of this name as gone and wakes its lane, which cancels what is open.
@@ -105,7 +129,7 @@ func (q *Queries) DeleteEndpoint(ctx context.Context, name string) ([]uuid.UUID,
 }
 
 const disableEndpoint = `-- name: DisableEndpoint :exec
-UPDATE endpoints SET status = 'disabled', status_reason = $1, probing = false, updated_at = now() WHERE id = $2 AND (status = 'active' OR probing)
+UPDATE endpoints SET status = 'disabled', status_reason = $1, probing = false, updated_at = greatest(now(), updated_at + interval '1 microsecond') WHERE id = $2 AND (status = 'active' OR probing)
 `
 
 type DisableEndpointParams struct {
@@ -936,7 +960,7 @@ func (q *Queries) ResumeEndpoint(ctx context.Context, id uuid.UUID) (Endpoint, e
 
 const takeEndpoint = `-- name: TakeEndpoint :one
 UPDATE endpoints SET due_at = NULL
-WHERE endpoints.id = $1 AND endpoints.job_id = $2::bigint AND (endpoints.due_at IS NULL OR endpoints.due_at <= now())
+WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND endpoints.id = $1 AND endpoints.job_id = $2::bigint AND (endpoints.due_at IS NULL OR endpoints.due_at <= now())
 RETURNING endpoints.id, endpoints.name, endpoints.url, endpoints.events, endpoints.timeout, endpoints.status, endpoints.status_reason, endpoints.wanted, endpoints.done, endpoints.due_at, endpoints.job_id, endpoints.created_at, endpoints.updated_at, endpoints.deleted_at, endpoints.description, endpoints.user_ids, endpoints.filter, endpoints.form, endpoints.ordered, endpoints.batch_size, endpoints.batch_wait, endpoints.rate_limit, endpoints.max_in_flight, endpoints.retry_schedule, endpoints.sealed, endpoints.failing_since, endpoints.failures, endpoints.warned_at, endpoints.resume_at, endpoints.full_until, endpoints.rate_at, endpoints.probing, now()::timestamptz AS now,
     (SELECT count(*) FROM deliveries d
      WHERE d.endpoint_id = endpoints.id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at > now() AND d.leased_until > now())::bigint AS leased,
@@ -958,7 +982,8 @@ type TakeEndpointRow struct {
 
 // TakeEndpoint clears what is due of a lane that names this job, and says how many
 // requests of earlier jobs are under way and how many deliveries wait for others;
-// pgx.ErrNoRows when the lane names another job.
+// pgx.ErrNoRows when the lane names another job. Nobody waits for the disk: without it
+// the lane is as it was, and so is its job.
 func (q *Queries) TakeEndpoint(ctx context.Context, arg TakeEndpointParams) (TakeEndpointRow, error) {
 	row := q.db.QueryRow(ctx, takeEndpoint, arg.ID, arg.JobID)
 	var i TakeEndpointRow
@@ -1131,7 +1156,12 @@ INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (name) WHERE deleted_at IS NULL DO UPDATE
 SET url = excluded.url, events = excluded.events, timeout = excluded.timeout,
-    retry_schedule = excluded.retry_schedule, updated_at = now(), resume_at = NULL,
+    retry_schedule = excluded.retry_schedule, resume_at = NULL,
+    -- Every node says so at its start: what is as it was has not changed.
+    updated_at = CASE WHEN (endpoints.url, endpoints.events, endpoints.timeout, endpoints.retry_schedule) IS DISTINCT FROM
+                           (excluded.url, excluded.events, excluded.timeout, excluded.retry_schedule)
+                        OR endpoints.status = 'disabled'
+                      THEN greatest(now(), endpoints.updated_at + interval '1 microsecond') ELSE endpoints.updated_at END,
     status = CASE WHEN endpoints.status = 'disabled' THEN 'active' ELSE endpoints.status END,
     status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END,
     failing_since = NULL, failures = 0, warned_at = NULL, probing = false

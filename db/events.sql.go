@@ -81,10 +81,10 @@ type InsertEventsParams struct {
 }
 
 const isEventWaiting = `-- name: IsEventWaiting :one
-SELECT EXISTS (SELECT FROM events WHERE id = $1 AND revision IS NULL AND status IN ('received', 'retrying'))
+SELECT EXISTS (SELECT FROM events WHERE id = $1 AND revision IS NULL AND status = 'received')
 `
 
-// IsEventWaiting reports whether an event is stored and not yet routed.
+// IsEventWaiting reports whether an event is stored and was never worked.
 func (q *Queries) IsEventWaiting(ctx context.Context, id int64) (bool, error) {
 	row := q.db.QueryRow(ctx, isEventWaiting, id)
 	var exists bool

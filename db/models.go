@@ -60,6 +60,16 @@ func (ns NullRiverJobState) Value() (driver.Value, error) {
 	return string(ns.RiverJobState), nil
 }
 
+type AuditLog struct {
+	ID        int64     `json:"id"`
+	At        time.Time `json:"at"`
+	Actor     string    `json:"actor"`
+	Action    string    `json:"action"`
+	Object    string    `json:"object"`
+	Details   []byte    `json:"details"`
+	RequestID string    `json:"request_id"`
+}
+
 type DeadLetter struct {
 	ID       string    `json:"id"`
 	Kind     string    `json:"kind"`
@@ -222,6 +232,39 @@ type Redelivery struct {
 	Reason     string     `json:"reason"`
 	CreatedAt  time.Time  `json:"created_at"`
 	FinishedAt *time.Time `json:"finished_at"`
+}
+
+type RejectedRequest struct {
+	ID            int64     `json:"id"`
+	At            time.Time `json:"at"`
+	Method        string    `json:"method"`
+	Route         string    `json:"route"`
+	Status        int32     `json:"status"`
+	Code          string    `json:"code"`
+	Reason        string    `json:"reason"`
+	Address       string    `json:"address"`
+	UserAgent     string    `json:"user_agent"`
+	ContentLength int64     `json:"content_length"`
+	RequestID     string    `json:"request_id"`
+}
+
+type Replay struct {
+	ID             uuid.UUID  `json:"id"`
+	Filter         []byte     `json:"filter"`
+	Newest         int64      `json:"newest"`
+	Position       int64      `json:"position"`
+	PerSecond      *int32     `json:"per_second"`
+	PacedAt        time.Time  `json:"paced_at"`
+	Matched        int64      `json:"matched"`
+	Replayed       int64      `json:"replayed"`
+	Refused        int64      `json:"refused"`
+	State          string     `json:"state"`
+	JobID          *int64     `json:"job_id"`
+	Actor          string     `json:"actor"`
+	IdempotencyKey *string    `json:"idempotency_key"`
+	Reason         string     `json:"reason"`
+	CreatedAt      time.Time  `json:"created_at"`
+	FinishedAt     *time.Time `json:"finished_at"`
 }
 
 type Sync struct {

@@ -12,6 +12,47 @@ import (
 	"github.com/google/uuid"
 )
 
+const beginRelay = `-- name: BeginRelay :one
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended('memrelay relay', 0)) IS NOT NULL AS alone)
+SELECT coalesce(array_agg(w.id ORDER BY w.seq), '{}')::uuid[] AS ids,
+       coalesce(array_agg(w.event ORDER BY w.seq), '{}')::text[] AS events,
+       coalesce(array_agg(w.user_id ORDER BY w.seq), '{}')::text[] AS user_ids,
+       coalesce(array_agg(w.size ORDER BY w.seq), '{}')::int[] AS sizes,
+       ARRAY(SELECT j.id FROM river_job j WHERE j.kind = 'relay' AND j.queue = 'relay' AND j.state = 'available'
+             ORDER BY j.priority, j.scheduled_at, j.id LIMIT 1000 FOR UPDATE SKIP LOCKED)::bigint[] AS jobs
+FROM (SELECT o.id, o.seq, o.event, o.user_id, coalesce(octet_length(o.payload), 0)::int AS size FROM outbox o
+      WHERE o.relayed_at IS NULL AND (SELECT alone FROM held)
+      ORDER BY o.seq LIMIT $1
+      FOR NO KEY UPDATE) AS w
+`
+
+type BeginRelayRow struct {
+	Ids     []uuid.UUID `json:"ids"`
+	Events  []string    `json:"events"`
+	UserIds []string    `json:"user_ids"`
+	Sizes   []int32     `json:"sizes"`
+	Jobs    []int64     `json:"jobs"`
+}
+
+// BeginRelay lets one relay work at a time, so that deliveries are made in the order of
+// seq, and locks what waits: it returns the webhooks in that order, each with the size of
+// its payload in bytes, and the jobs of relays that wait, a thousand at most, for many may
+// have gathered while the queue was paused. What it sees is from before it
+// had to wait for another relay: a row that is relayed by then is left out as it is
+// locked, and what came meanwhile has a job that is not among these.
+func (q *Queries) BeginRelay(ctx context.Context, maxRows int32) (BeginRelayRow, error) {
+	row := q.db.QueryRow(ctx, beginRelay, maxRows)
+	var i BeginRelayRow
+	err := row.Scan(
+		&i.Ids,
+		&i.Events,
+		&i.UserIds,
+		&i.Sizes,
+		&i.Jobs,
+	)
+	return i, err
+}
+
 const forgetAnswers = `-- name: ForgetAnswers :exec
 UPDATE delivery_attempts a SET response_head = ''
 FROM (SELECT d.id FROM deliveries d WHERE d.outbox_id = ANY ($1::uuid[])
@@ -138,6 +179,46 @@ func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) erro
 	return err
 }
 
+const insertOutboxAndRelay = `-- name: InsertOutboxAndRelay :exec
+WITH job AS (
+    INSERT INTO river_job (args, kind, max_attempts, queue, scheduled_at)
+    VALUES ('{}', $5, $6, $7, now() + $8::interval)
+)
+INSERT INTO outbox (id, event, user_id, payload)
+SELECT n.id, n.event, n.user_id, n.payload
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS event, unnest($3::text[]) AS user_id,
+             unnest($4::bytea[]) AS payload, generate_subscripts($1::uuid[], 1) AS position) AS n
+ORDER BY n.position
+`
+
+type InsertOutboxAndRelayParams struct {
+	Ids         []uuid.UUID   `json:"ids"`
+	Events      []string      `json:"events"`
+	UserIds     []string      `json:"user_ids"`
+	Payloads    [][]byte      `json:"payloads"`
+	Kind        string        `json:"kind"`
+	MaxAttempts int16         `json:"max_attempts"`
+	Queue       string        `json:"queue"`
+	After       time.Duration `json:"after"`
+}
+
+// InsertOutboxAndRelay is InsertOutbox together with the job that relays what waits, if
+// nobody has done it by then. It waits as available, as in DelayJobs: what is scheduled
+// the queue's leader locks, together with other jobs and in another order than a relay.
+func (q *Queries) InsertOutboxAndRelay(ctx context.Context, arg InsertOutboxAndRelayParams) error {
+	_, err := q.db.Exec(ctx, insertOutboxAndRelay,
+		arg.Ids,
+		arg.Events,
+		arg.UserIds,
+		arg.Payloads,
+		arg.Kind,
+		arg.MaxAttempts,
+		arg.Queue,
+		arg.After,
+	)
+	return err
+}
+
 const insertOutboxOnce = `-- name: InsertOutboxOnce :many
 INSERT INTO outbox (id, seq, event, user_id, payload)
 SELECT n.id, n.seq, n.event, n.user_id, n.payload
@@ -183,43 +264,26 @@ func (q *Queries) InsertOutboxOnce(ctx context.Context, arg InsertOutboxOncePara
 	return items, nil
 }
 
-const listOutboxToRelay = `-- name: ListOutboxToRelay :many
-SELECT id, seq, event, user_id, coalesce(octet_length(payload), 0)::int AS size FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT $1
+const insertRelayJob = `-- name: InsertRelayJob :exec
+INSERT INTO river_job (args, kind, max_attempts, queue, scheduled_at) VALUES ('{}', $1, $2, $3, now() + $4::interval)
 `
 
-type ListOutboxToRelayRow struct {
-	ID     uuid.UUID `json:"id"`
-	Seq    int64     `json:"seq"`
-	Event  string    `json:"event"`
-	UserID string    `json:"user_id"`
-	Size   int32     `json:"size"`
+type InsertRelayJobParams struct {
+	Kind        string        `json:"kind"`
+	MaxAttempts int16         `json:"max_attempts"`
+	Queue       string        `json:"queue"`
+	After       time.Duration `json:"after"`
 }
 
-// ListOutboxToRelay returns what waits to be relayed, in the order of seq, with the size of each payload in bytes.
-func (q *Queries) ListOutboxToRelay(ctx context.Context, maxRows int32) ([]ListOutboxToRelayRow, error) {
-	rows, err := q.db.Query(ctx, listOutboxToRelay, maxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListOutboxToRelayRow{}
-	for rows.Next() {
-		var i ListOutboxToRelayRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Seq,
-			&i.Event,
-			&i.UserID,
-			&i.Size,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// InsertRelayJob is the job of InsertOutboxAndRelay alone.
+func (q *Queries) InsertRelayJob(ctx context.Context, arg InsertRelayJobParams) error {
+	_, err := q.db.Exec(ctx, insertRelayJob,
+		arg.Kind,
+		arg.MaxAttempts,
+		arg.Queue,
+		arg.After,
+	)
+	return err
 }
 
 const listOutboxToReplay = `-- name: ListOutboxToReplay :many
@@ -367,16 +431,6 @@ func (q *Queries) LockOldPayloads(ctx context.Context, arg LockOldPayloadsParams
 	return items, nil
 }
 
-const lockRelay = `-- name: LockRelay :exec
-SELECT pg_advisory_xact_lock(hashtextextended('memrelay relay', 0))
-`
-
-// LockRelay lets one relay work at a time, so that deliveries are made in the order of seq.
-func (q *Queries) LockRelay(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, lockRelay)
-	return err
-}
-
 const lockWebhooks = `-- name: LockWebhooks :many
 SELECT id, seq, user_id, (payload IS NOT NULL)::boolean AS kept FROM outbox WHERE id = ANY ($1::uuid[]) ORDER BY seq FOR SHARE
 `
@@ -415,11 +469,61 @@ func (q *Queries) LockWebhooks(ctx context.Context, ids []uuid.UUID) ([]LockWebh
 	return items, nil
 }
 
-const markOutboxRelayed = `-- name: MarkOutboxRelayed :exec
-UPDATE outbox SET relayed_at = now() WHERE id = ANY ($1::uuid[])
+const relayOutbox = `-- name: RelayOutbox :many
+WITH made AS (
+INSERT INTO deliveries (outbox_id, endpoint_id, order_key, next_attempt_at, status)
+SELECT n.outbox_id, n.endpoint_id, n.order_key, statement_timestamp(),
+       CASE WHEN n.order_key IS NOT NULL
+             AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
+                  OR EXISTS (SELECT FROM deliveries o
+                             WHERE o.endpoint_id = n.endpoint_id AND o.order_key = n.order_key AND o.status IN ('pending', 'retrying', 'waiting')))
+            THEN 'waiting' ELSE 'pending' END
+FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u.position
+      FROM (SELECT unnest($1::uuid[]) AS outbox_id, unnest($2::uuid[]) AS endpoint_id,
+                   unnest($3::text[]) AS order_key, generate_subscripts($1::uuid[], 1) AS position) AS u) AS n
+ORDER BY n.position
+ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
+RETURNING endpoint_id, status),
+relayed AS (UPDATE outbox SET relayed_at = now() WHERE outbox.id = ANY ($4::uuid[])),
+ended AS (UPDATE river_job SET state = 'completed', finalized_at = now() WHERE river_job.id = ANY ($5::bigint[]) AND finalized_at IS NULL)
+SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending'
 `
 
-func (q *Queries) MarkOutboxRelayed(ctx context.Context, ids []uuid.UUID) error {
-	_, err := q.db.Exec(ctx, markOutboxRelayed, ids)
-	return err
+type RelayOutboxParams struct {
+	OutboxIds   []uuid.UUID `json:"outbox_ids"`
+	EndpointIds []uuid.UUID `json:"endpoint_ids"`
+	OrderKeys   []string    `json:"order_keys"`
+	Relayed     []uuid.UUID `json:"relayed"`
+	Jobs        []int64     `json:"jobs"`
+}
+
+// RelayOutbox makes one delivery per webhook and endpoint; one that is there stays as
+// it is. With an order key it waits for the open ones of that key. It returns the
+// endpoints that got some which wait for none. They are due from this statement on and
+// not from the transaction's begin: relays may begin in another order than they relay.
+// The webhooks are marked as relayed, and the jobs have ended whose work this was.
+func (q *Queries) RelayOutbox(ctx context.Context, arg RelayOutboxParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, relayOutbox,
+		arg.OutboxIds,
+		arg.EndpointIds,
+		arg.OrderKeys,
+		arg.Relayed,
+		arg.Jobs,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -53,24 +53,14 @@ func (q *Queries) DelayJobs(ctx context.Context, arg DelayJobsParams) error {
 	return err
 }
 
-const endJobs = `-- name: EndJobs :exec
-UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1::bigint[])
-`
-
-// EndJobs ends locked jobs whose work somebody else has done.
-func (q *Queries) EndJobs(ctx context.Context, ids []int64) error {
-	_, err := q.db.Exec(ctx, endJobs, ids)
-	return err
-}
-
 const insertRunningJobs = `-- name: InsertRunningJobs :many
 WITH new AS MATERIALIZED (
-    SELECT nextval('river_job_id_seq') AS id, u.kind, u.args, u.queue, u.max_attempts, u.position
+    SELECT nextval('river_job_id_seq') AS id, u.kind, u.args, u.queue, u.max_attempts, u.priority, u.position
     FROM (SELECT unnest($1::text[]) AS kind, unnest($2::jsonb[]) AS args, unnest($3::text[]) AS queue,
-                 unnest($4::smallint[]) AS max_attempts, generate_subscripts($1::text[], 1) AS position) AS u
+                 unnest($4::smallint[]) AS max_attempts, unnest($5::smallint[]) AS priority, generate_subscripts($1::text[], 1) AS position) AS u
 ), made AS (
-    INSERT INTO river_job (id, kind, args, queue, max_attempts, state, attempt, attempted_at, attempted_by)
-    SELECT id, kind, args, queue, max_attempts, 'running', 1, now(), ARRAY[$5::text] FROM new
+    INSERT INTO river_job (id, kind, args, queue, max_attempts, priority, state, attempt, attempted_at, attempted_by)
+    SELECT id, kind, args, queue, max_attempts, priority, 'running', 1, now(), ARRAY[$6::text] FROM new
 )
 SELECT id::bigint AS id FROM new ORDER BY position
 `
@@ -80,6 +70,7 @@ type InsertRunningJobsParams struct {
 	Args        [][]byte `json:"args"`
 	Queues      []string `json:"queues"`
 	MaxAttempts []int16  `json:"max_attempts"`
+	Priorities  []int16  `json:"priorities"`
 	Process     string   `json:"process"`
 }
 
@@ -91,6 +82,7 @@ func (q *Queries) InsertRunningJobs(ctx context.Context, arg InsertRunningJobsPa
 		arg.Args,
 		arg.Queues,
 		arg.MaxAttempts,
+		arg.Priorities,
 		arg.Process,
 	)
 	if err != nil {
@@ -147,48 +139,25 @@ func (q *Queries) ListJobStates(ctx context.Context, ids []int64) ([]ListJobStat
 	return items, nil
 }
 
-const lockRelayJobs = `-- name: LockRelayJobs :many
-SELECT id FROM river_job WHERE kind = 'relay' AND queue = 'relay' AND state IN ('available', 'scheduled') ORDER BY id FOR UPDATE SKIP LOCKED
-`
-
-// LockRelayJobs locks the relays' jobs that wait. What they came with is seen by
-// whoever looks at the outbox afterwards.
-func (q *Queries) LockRelayJobs(ctx context.Context) ([]int64, error) {
-	rows, err := q.db.Query(ctx, lockRelayJobs)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []int64{}
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const pullJobsForward = `-- name: PullJobsForward :exec
 UPDATE river_job j
-SET state = 'available', scheduled_at = least(j.scheduled_at, n.due_at)
-FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::timestamptz[]) AS due_at) AS n
-WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable') AND (j.scheduled_at > n.due_at OR j.state <> 'available')
+SET state = 'available', scheduled_at = least(j.scheduled_at, n.due_at), priority = least(j.priority, n.priority)
+FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::timestamptz[]) AS due_at, unnest($3::smallint[]) AS priority) AS n
+WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable')
+  AND (j.scheduled_at > n.due_at OR j.priority > n.priority OR j.state <> 'available')
 `
 
 type PullJobsForwardParams struct {
-	Ids   []int64     `json:"ids"`
-	DueAt []time.Time `json:"due_at"`
+	Ids        []int64     `json:"ids"`
+	DueAt      []time.Time `json:"due_at"`
+	Priorities []int16     `json:"priorities"`
 }
 
-// PullJobsForward lets waiting jobs run at the earlier time. One that runs
-// already is left: it looks at its row again before it ends.
+// PullJobsForward lets waiting jobs run at the earlier time, and before those of lower
+// priority when one of their own asks for that. One that runs already is left: it looks
+// at its row again before it ends.
 func (q *Queries) PullJobsForward(ctx context.Context, arg PullJobsForwardParams) error {
-	_, err := q.db.Exec(ctx, pullJobsForward, arg.Ids, arg.DueAt)
+	_, err := q.db.Exec(ctx, pullJobsForward, arg.Ids, arg.DueAt, arg.Priorities)
 	return err
 }
 

@@ -6,7 +6,7 @@ RETURNING created_at;
 
 -- name: FindToken :one
 -- FindToken returns the token with this hash that is good at that time; pgx.ErrNoRows when there is none.
-SELECT id, name, scopes, coalesce(user_ids, '{}')::text[] AS user_ids, (user_ids IS NULL)::boolean AS everybody, last_used_at
+SELECT id, name, scopes, coalesce(user_ids, '{}')::text[] AS user_ids, (user_ids IS NULL)::boolean AS everybody, expires_at, last_used_at
 FROM api_tokens
 WHERE hash = @hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > @now::timestamptz);
 

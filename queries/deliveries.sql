@@ -1,33 +1,14 @@
--- name: InsertDeliveries :many
--- InsertDeliveries makes one delivery per webhook and endpoint; one that is there
--- stays as it is. With an order key it waits for the open ones of that key. It returns
--- the endpoints that got some which wait for none. They are due from this statement on
--- and not from the transaction's begin: relays may begin in another order than they relay.
-WITH made AS (
-INSERT INTO deliveries (outbox_id, endpoint_id, order_key, next_attempt_at, status)
-SELECT n.outbox_id, n.endpoint_id, n.order_key, statement_timestamp(),
-       CASE WHEN n.order_key IS NOT NULL
-             AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
-                  OR EXISTS (SELECT FROM deliveries o
-                             WHERE o.endpoint_id = n.endpoint_id AND o.order_key = n.order_key AND o.status IN ('pending', 'retrying', 'waiting')))
-            THEN 'waiting' ELSE 'pending' END
-FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u.position
-      FROM (SELECT unnest(@outbox_ids::uuid[]) AS outbox_id, unnest(@endpoint_ids::uuid[]) AS endpoint_id,
-                   unnest(@order_keys::text[]) AS order_key, generate_subscripts(@outbox_ids::uuid[], 1) AS position) AS u) AS n
-ORDER BY n.position
-ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
-RETURNING endpoint_id, status)
-SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending';
-
 -- name: LeaseDeliveries :many
 -- LeaseDeliveries takes due deliveries of an endpoint, oldest first. Until the
 -- lease ends they are not due to anybody else; by then a living worker has
--- surely recorded the outcome. One without a webhook carries a batch. It takes none
--- of an endpoint that was paused, disabled or deleted while its lane was at work.
+-- surely recorded the outcome. One without a webhook carries a batch. It takes none of an
+-- endpoint that was changed, paused, disabled or deleted while its lane was at work.
+-- Nobody waits for the disk: a lease that a crash of the database takes back is of an
+-- attempt that is made again, and an outcome is written after its lease.
 WITH due AS (
     SELECT d.id, d.outbox_id, (now() + @lease::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now()
-      AND EXISTS (SELECT FROM endpoints p WHERE p.id = @endpoint_id AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = @endpoint_id AND p.updated_at = @as_of AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
     LIMIT @max_deliveries
     FOR UPDATE SKIP LOCKED
@@ -35,7 +16,7 @@ WITH due AS (
 UPDATE deliveries d
 SET leased_until = due.lease_end, leased_by = @process::uuid, next_attempt_at = due.lease_end, attempts = d.attempts + 1
 FROM due LEFT JOIN outbox o ON o.id = due.outbox_id
-WHERE d.id = due.id
+WHERE d.id = due.id AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
 RETURNING d.id, d.outbox_id, d.batch_id, d.attempts, d.order_key, o.payload;
 
 -- name: LeaseBatches :many
@@ -43,7 +24,7 @@ RETURNING d.id, d.outbox_id, d.batch_id, d.attempts, d.order_key, o.payload;
 WITH due AS (
     SELECT d.id, (now() + @lease::interval)::timestamptz AS lease_end FROM deliveries d
     WHERE d.endpoint_id = @endpoint_id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at <= now() AND d.outbox_id IS NULL
-      AND EXISTS (SELECT FROM endpoints p WHERE p.id = @endpoint_id AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
+      AND EXISTS (SELECT FROM endpoints p WHERE p.id = @endpoint_id AND p.updated_at = @as_of AND p.deleted_at IS NULL AND (p.status = 'active' OR p.probing))
     ORDER BY d.next_attempt_at, d.id
     LIMIT @max_deliveries
     FOR UPDATE SKIP LOCKED

@@ -5,7 +5,12 @@ INSERT INTO endpoints (id, name, url, events, timeout, retry_schedule)
 VALUES (@id, @name, @url, @events, @timeout, @retry_schedule)
 ON CONFLICT (name) WHERE deleted_at IS NULL DO UPDATE
 SET url = excluded.url, events = excluded.events, timeout = excluded.timeout,
-    retry_schedule = excluded.retry_schedule, updated_at = now(), resume_at = NULL,
+    retry_schedule = excluded.retry_schedule, resume_at = NULL,
+    -- Every node says so at its start: what is as it was has not changed.
+    updated_at = CASE WHEN (endpoints.url, endpoints.events, endpoints.timeout, endpoints.retry_schedule) IS DISTINCT FROM
+                           (excluded.url, excluded.events, excluded.timeout, excluded.retry_schedule)
+                        OR endpoints.status = 'disabled'
+                      THEN greatest(now(), endpoints.updated_at + interval '1 microsecond') ELSE endpoints.updated_at END,
     status = CASE WHEN endpoints.status = 'disabled' THEN 'active' ELSE endpoints.status END,
     status_reason = CASE WHEN endpoints.status = 'disabled' THEN '' ELSE endpoints.status_reason END,
     failing_since = NULL, failures = 0, warned_at = NULL, probing = false
@@ -13,7 +18,7 @@ RETURNING id;
 
 -- name: DeleteEndpoint :many
 -- DeleteEndpoint marks the endpoint of this name as gone and wakes its lane, which cancels what is open.
-UPDATE endpoints SET deleted_at = now(), updated_at = now() WHERE name = @name AND deleted_at IS NULL RETURNING id;
+UPDATE endpoints SET deleted_at = now(), updated_at = greatest(now(), updated_at + interval '1 microsecond') WHERE name = @name AND deleted_at IS NULL RETURNING id;
 
 -- name: GetEndpoint :one
 SELECT * FROM endpoints WHERE id = @id;
@@ -21,6 +26,10 @@ SELECT * FROM endpoints WHERE id = @id;
 -- name: ListWantedEvents :many
 -- ListWantedEvents returns the events that somebody receives, or will once an endpoint is active again.
 SELECT DISTINCT unnest(events)::text FROM endpoints WHERE deleted_at IS NULL;
+
+-- name: BeginTelling :one
+-- BeginTelling is TransactionTime and ListWantedEvents in one.
+SELECT now()::timestamptz AS now, ARRAY(SELECT DISTINCT unnest(p.events) FROM endpoints p WHERE p.deleted_at IS NULL)::text[] AS wanted;
 
 -- name: LockEndpoints :many
 -- LockEndpoints locks endpoints that are not gone, in the order of their ids.
@@ -41,9 +50,10 @@ WHERE p.id = n.id;
 -- name: TakeEndpoint :one
 -- TakeEndpoint clears what is due of a lane that names this job, and says how many
 -- requests of earlier jobs are under way and how many deliveries wait for others;
--- pgx.ErrNoRows when the lane names another job.
+-- pgx.ErrNoRows when the lane names another job. Nobody waits for the disk: without it
+-- the lane is as it was, and so is its job.
 UPDATE endpoints SET due_at = NULL
-WHERE endpoints.id = @id AND endpoints.job_id = @job_id::bigint AND (endpoints.due_at IS NULL OR endpoints.due_at <= now())
+WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND endpoints.id = @id AND endpoints.job_id = @job_id::bigint AND (endpoints.due_at IS NULL OR endpoints.due_at <= now())
 RETURNING sqlc.embed(endpoints), now()::timestamptz AS now,
     (SELECT count(*) FROM deliveries d
      WHERE d.endpoint_id = endpoints.id AND d.status IN ('pending', 'retrying') AND d.next_attempt_at > now() AND d.leased_until > now())::bigint AS leased,
@@ -51,7 +61,12 @@ RETURNING sqlc.embed(endpoints), now()::timestamptz AS now,
      WHERE w.endpoint_id = endpoints.id AND w.order_key IS NOT NULL AND w.status = 'waiting' LIMIT 1) AS one)::bigint AS waiting;
 
 -- name: CloseEndpoint :exec
-UPDATE endpoints SET wanted = @wanted, done = @done, due_at = @due_at, job_id = @job_id, rate_at = @rate_at, full_until = @full_until WHERE id = @id;
+-- CloseEndpoint writes what a lane goes on with, and ends the job that had it. One that
+-- does not run any more was taken from its worker; its next attempt finds the effect.
+WITH ended AS (
+    UPDATE river_job SET state = 'completed', finalized_at = now() WHERE river_job.id = @ended_job AND river_job.state IS NOT DISTINCT FROM 'running'
+)
+UPDATE endpoints SET wanted = @wanted, done = @done, due_at = @due_at, job_id = @job_id, rate_at = @rate_at, full_until = @full_until WHERE endpoints.id = @id;
 
 -- name: FreeEndpoint :exec
 -- FreeEndpoint notes that fewer requests are under way than may be.
@@ -59,7 +74,7 @@ UPDATE endpoints SET full_until = NULL WHERE id = @id;
 
 -- name: DisableEndpoint :exec
 -- DisableEndpoint stops sending to an endpoint; its open deliveries are held.
-UPDATE endpoints SET status = 'disabled', status_reason = @reason, probing = false, updated_at = now() WHERE id = @id AND (status = 'active' OR probing);
+UPDATE endpoints SET status = 'disabled', status_reason = @reason, probing = false, updated_at = greatest(now(), updated_at + interval '1 microsecond') WHERE id = @id AND (status = 'active' OR probing);
 
 -- name: ListEndpointHealth :many
 -- ListEndpointHealth returns how endpoints are, without a lock: whether what is known

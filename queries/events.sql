@@ -151,8 +151,8 @@ SELECT at, station, what, detail FROM event_timeline WHERE event_id = @event_id 
 SELECT received_at FROM events WHERE revision IS NULL AND status IN ('received', 'retrying') ORDER BY id LIMIT 1;
 
 -- name: IsEventWaiting :one
--- IsEventWaiting reports whether an event is stored and not yet routed.
-SELECT EXISTS (SELECT FROM events WHERE id = @id AND revision IS NULL AND status IN ('received', 'retrying'));
+-- IsEventWaiting reports whether an event is stored and was never worked.
+SELECT EXISTS (SELECT FROM events WHERE id = @id AND revision IS NULL AND status = 'received');
 
 -- name: CountBacklog :one
 -- CountBacklog counts what the counters only add up; for the sweeper alone.

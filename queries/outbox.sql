@@ -6,6 +6,24 @@ FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@events::text[]) AS event, unnes
              unnest(@payloads::bytea[]) AS payload, generate_subscripts(@ids::uuid[], 1) AS position) AS n
 ORDER BY n.position;
 
+-- name: InsertOutboxAndRelay :exec
+-- InsertOutboxAndRelay is InsertOutbox together with the job that relays what waits, if
+-- nobody has done it by then. It waits as available, as in DelayJobs: what is scheduled
+-- the queue's leader locks, together with other jobs and in another order than a relay.
+WITH job AS (
+    INSERT INTO river_job (args, kind, max_attempts, queue, scheduled_at)
+    VALUES ('{}', @kind, @max_attempts, @queue, now() + @after::interval)
+)
+INSERT INTO outbox (id, event, user_id, payload)
+SELECT n.id, n.event, n.user_id, n.payload
+FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@events::text[]) AS event, unnest(@user_ids::text[]) AS user_id,
+             unnest(@payloads::bytea[]) AS payload, generate_subscripts(@ids::uuid[], 1) AS position) AS n
+ORDER BY n.position;
+
+-- name: InsertRelayJob :exec
+-- InsertRelayJob is the job of InsertOutboxAndRelay alone.
+INSERT INTO river_job (args, kind, max_attempts, queue, scheduled_at) VALUES ('{}', @kind, @max_attempts, @queue, now() + @after::interval);
+
 -- name: InsertOutboxOnce :many
 -- InsertOutboxOnce stores those webhooks whose ids are not there, and returns these.
 -- seq follows the order given; rows go in in the order of their ids, so that two
@@ -18,19 +36,51 @@ ORDER BY n.id
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
--- name: LockRelay :exec
--- LockRelay lets one relay work at a time, so that deliveries are made in the order of seq.
-SELECT pg_advisory_xact_lock(hashtextextended('memrelay relay', 0));
+-- name: BeginRelay :one
+-- BeginRelay lets one relay work at a time, so that deliveries are made in the order of
+-- seq, and locks what waits: it returns the webhooks in that order, each with the size of
+-- its payload in bytes, and the jobs of relays that wait, a thousand at most, for many may
+-- have gathered while the queue was paused. What it sees is from before it
+-- had to wait for another relay: a row that is relayed by then is left out as it is
+-- locked, and what came meanwhile has a job that is not among these.
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended('memrelay relay', 0)) IS NOT NULL AS alone)
+SELECT coalesce(array_agg(w.id ORDER BY w.seq), '{}')::uuid[] AS ids,
+       coalesce(array_agg(w.event ORDER BY w.seq), '{}')::text[] AS events,
+       coalesce(array_agg(w.user_id ORDER BY w.seq), '{}')::text[] AS user_ids,
+       coalesce(array_agg(w.size ORDER BY w.seq), '{}')::int[] AS sizes,
+       ARRAY(SELECT j.id FROM river_job j WHERE j.kind = 'relay' AND j.queue = 'relay' AND j.state = 'available'
+             ORDER BY j.priority, j.scheduled_at, j.id LIMIT 1000 FOR UPDATE SKIP LOCKED)::bigint[] AS jobs
+FROM (SELECT o.id, o.seq, o.event, o.user_id, coalesce(octet_length(o.payload), 0)::int AS size FROM outbox o
+      WHERE o.relayed_at IS NULL AND (SELECT alone FROM held)
+      ORDER BY o.seq LIMIT @max_rows
+      FOR NO KEY UPDATE) AS w;
 
--- name: ListOutboxToRelay :many
--- ListOutboxToRelay returns what waits to be relayed, in the order of seq, with the size of each payload in bytes.
-SELECT id, seq, event, user_id, coalesce(octet_length(payload), 0)::int AS size FROM outbox WHERE relayed_at IS NULL ORDER BY seq LIMIT @max_rows;
+-- name: RelayOutbox :many
+-- RelayOutbox makes one delivery per webhook and endpoint; one that is there stays as
+-- it is. With an order key it waits for the open ones of that key. It returns the
+-- endpoints that got some which wait for none. They are due from this statement on and
+-- not from the transaction's begin: relays may begin in another order than they relay.
+-- The webhooks are marked as relayed, and the jobs have ended whose work this was.
+WITH made AS (
+INSERT INTO deliveries (outbox_id, endpoint_id, order_key, next_attempt_at, status)
+SELECT n.outbox_id, n.endpoint_id, n.order_key, statement_timestamp(),
+       CASE WHEN n.order_key IS NOT NULL
+             AND (row_number() OVER (PARTITION BY n.endpoint_id, n.order_key ORDER BY n.position) > 1
+                  OR EXISTS (SELECT FROM deliveries o
+                             WHERE o.endpoint_id = n.endpoint_id AND o.order_key = n.order_key AND o.status IN ('pending', 'retrying', 'waiting')))
+            THEN 'waiting' ELSE 'pending' END
+FROM (SELECT u.outbox_id, u.endpoint_id, nullif(u.order_key, '') AS order_key, u.position
+      FROM (SELECT unnest(@outbox_ids::uuid[]) AS outbox_id, unnest(@endpoint_ids::uuid[]) AS endpoint_id,
+                   unnest(@order_keys::text[]) AS order_key, generate_subscripts(@outbox_ids::uuid[], 1) AS position) AS u) AS n
+ORDER BY n.position
+ON CONFLICT ON CONSTRAINT deliveries_outbox_id_endpoint_id_key DO NOTHING
+RETURNING endpoint_id, status),
+relayed AS (UPDATE outbox SET relayed_at = now() WHERE outbox.id = ANY (@relayed::uuid[])),
+ended AS (UPDATE river_job SET state = 'completed', finalized_at = now() WHERE river_job.id = ANY (@jobs::bigint[]) AND finalized_at IS NULL)
+SELECT DISTINCT endpoint_id FROM made WHERE status = 'pending';
 
 -- name: ListPayloads :many
 SELECT id, payload FROM outbox WHERE id = ANY (@ids::uuid[]);
-
--- name: MarkOutboxRelayed :exec
-UPDATE outbox SET relayed_at = now() WHERE id = ANY (@ids::uuid[]);
 
 -- name: HasOrphanedOutbox :one
 -- HasOrphanedOutbox reports whether webhooks wait to be relayed while no live job will do it.

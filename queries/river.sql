@@ -9,12 +9,14 @@
 SELECT id, state FROM river_job WHERE id = ANY (@ids::bigint[]);
 
 -- name: PullJobsForward :exec
--- PullJobsForward lets waiting jobs run at the earlier time. One that runs
--- already is left: it looks at its row again before it ends.
+-- PullJobsForward lets waiting jobs run at the earlier time, and before those of lower
+-- priority when one of their own asks for that. One that runs already is left: it looks
+-- at its row again before it ends.
 UPDATE river_job j
-SET state = 'available', scheduled_at = least(j.scheduled_at, n.due_at)
-FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at) AS n
-WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable') AND (j.scheduled_at > n.due_at OR j.state <> 'available');
+SET state = 'available', scheduled_at = least(j.scheduled_at, n.due_at), priority = least(j.priority, n.priority)
+FROM (SELECT unnest(@ids::bigint[]) AS id, unnest(@due_at::timestamptz[]) AS due_at, unnest(@priorities::smallint[]) AS priority) AS n
+WHERE j.id = n.id AND j.state IN ('available', 'scheduled', 'retryable')
+  AND (j.scheduled_at > n.due_at OR j.priority > n.priority OR j.state <> 'available');
 
 -- name: DelayJobs :exec
 -- DelayJobs makes jobs of this transaction wait until their time. Waiting as
@@ -31,10 +33,10 @@ WHERE j.id = n.id AND j.state IS NOT DISTINCT FROM 'available';
 WITH new AS MATERIALIZED (
     SELECT nextval('river_job_id_seq') AS id, u.*
     FROM (SELECT unnest(@kinds::text[]) AS kind, unnest(@args::jsonb[]) AS args, unnest(@queues::text[]) AS queue,
-                 unnest(@max_attempts::smallint[]) AS max_attempts, generate_subscripts(@kinds::text[], 1) AS position) AS u
+                 unnest(@max_attempts::smallint[]) AS max_attempts, unnest(@priorities::smallint[]) AS priority, generate_subscripts(@kinds::text[], 1) AS position) AS u
 ), made AS (
-    INSERT INTO river_job (id, kind, args, queue, max_attempts, state, attempt, attempted_at, attempted_by)
-    SELECT id, kind, args, queue, max_attempts, 'running', 1, now(), ARRAY[@process::text] FROM new
+    INSERT INTO river_job (id, kind, args, queue, max_attempts, priority, state, attempt, attempted_at, attempted_by)
+    SELECT id, kind, args, queue, max_attempts, priority, 'running', 1, now(), ARRAY[@process::text] FROM new
 )
 SELECT id::bigint AS id FROM new ORDER BY position;
 
@@ -43,15 +45,6 @@ SELECT id::bigint AS id FROM new ORDER BY position;
 -- that was rescued meanwhile is another's.
 UPDATE river_job SET state = 'available', scheduled_at = now() + interval '1 second', attempt = 0
 WHERE id = @id AND state IS NOT DISTINCT FROM 'running' AND attempted_by = ARRAY[@process::text];
-
--- name: LockRelayJobs :many
--- LockRelayJobs locks the relays' jobs that wait. What they came with is seen by
--- whoever looks at the outbox afterwards.
-SELECT id FROM river_job WHERE kind = 'relay' AND queue = 'relay' AND state IN ('available', 'scheduled') ORDER BY id FOR UPDATE SKIP LOCKED;
-
--- name: EndJobs :exec
--- EndJobs ends locked jobs whose work somebody else has done.
-UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY (@ids::bigint[]);
 
 -- name: CompleteJobs :exec
 -- CompleteJobs ends jobs in the transaction of their effect. A job that does not

@@ -5,17 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
-	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/app"
 	"github.com/memrelay/memrelay/internal/channel"
+	"github.com/memrelay/memrelay/internal/client"
 	"github.com/memrelay/memrelay/internal/config"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/zoho"
@@ -38,6 +38,7 @@ type channelsRegister struct {
 
 // Run registers channels, and goes on after one that is refused.
 func (c channelsRegister) Run(ctx context.Context, s streams) error {
+	s.onlyHere("channels register")
 	return s.withChannels(ctx, func(k *channel.Keeper) error {
 		done, err := k.Register(ctx, c.Modules, c.URL)
 		if len(c.Modules) == 0 && !s.asJSON {
@@ -54,24 +55,38 @@ type channelsRenew struct {
 	Modules []string `arg:"" optional:"" name:"module" help:"As Contacts; else all that are not paused."`
 }
 
-// Run renews channels, and goes on after one that is refused.
+// Run has channels renewed, and goes on after one that cannot be. A node does it: whether
+// Zoho says yes is seen in the list.
 func (c channelsRenew) Run(ctx context.Context, s streams) error {
-	return s.withChannels(ctx, func(k *channel.Keeper) error {
-		done, err := k.Renew(ctx, c.Modules)
-		return s.sayOf(done, "renewed", err)
+	return s.operate(ctx, func(a api) error {
+		modules := c.Modules
+		if len(modules) == 0 {
+			list, err := a.channels(ctx)
+			if err != nil {
+				return err
+			}
+			for _, ch := range list.Channels {
+				if ch.Source == "zoho" && slices.Contains([]string{"pending", "active", "lost"}, ch.State) {
+					modules = append(modules, ch.Module)
+				}
+			}
+		}
+		return s.eachChannel(ctx, a, modules, "renew", "due", "is renewed by the next node that works: `memrelay channels list` says how that went")
 	})
 }
 
 type channelsRemove struct {
 	Modules []string `arg:"" name:"module" help:"As Contacts."`
+	asking
 }
 
-// Run removes channels, and goes on after one that Zoho does not let go.
+// Run removes channels, once somebody has said so, and goes on after one that Zoho does
+// not let go.
 func (c channelsRemove) Run(ctx context.Context, s streams) error {
-	return s.withChannels(ctx, func(k *channel.Keeper) error {
-		done, err := k.Remove(ctx, c.Modules)
-		return s.sayOf(done, "removed", err)
-	})
+	if err := c.ask(ctx, s, "Remove the channels of %s for good?", strings.Join(c.Modules, ", ")); err != nil {
+		return err
+	}
+	return s.operate(ctx, func(a api) error { return s.eachChannel(ctx, a, c.Modules, "disable", "removed", "removed") })
 }
 
 type channelsPause struct {
@@ -80,7 +95,7 @@ type channelsPause struct {
 
 // Run pauses a channel.
 func (c channelsPause) Run(ctx context.Context, s streams) error {
-	return s.withChannels(ctx, func(k *channel.Keeper) error { return s.sayOfOne(c.Module, "paused", k.Pause(ctx, c.Module)) })
+	return s.operate(ctx, func(a api) error { return s.eachChannel(ctx, a, []string{c.Module}, "pause", "paused", "paused") })
 }
 
 type channelsResume struct {
@@ -89,7 +104,26 @@ type channelsResume struct {
 
 // Run resumes a channel.
 func (c channelsResume) Run(ctx context.Context, s streams) error {
-	return s.withChannels(ctx, func(k *channel.Keeper) error { return s.sayOfOne(c.Module, "resumed", k.Resume(ctx, c.Module)) })
+	return s.operate(ctx, func(a api) error { return s.eachChannel(ctx, a, []string{c.Module}, "resume", "resumed", "resumed") })
+}
+
+// eachChannel does something to channels, and goes on after one that it cannot be done to.
+// done is for machines, says for people.
+func (s streams) eachChannel(ctx context.Context, a api, modules []string, action, done, says string) error {
+	var failed error
+	changed := []string{}
+	for _, module := range modules {
+		if _, err := a.Do(ctx, post(client.Path("admin", "channels", module, action), nil)); err != nil {
+			failed = errors.Join(failed, about("channel of "+module, err))
+			continue
+		}
+		changed = append(changed, module)
+		s.tell("%s %s", module, says)
+	}
+	if s.asJSON && (failed == nil || len(changed) > 0) {
+		return errors.Join(failed, s.json(map[string][]string{done: changed}))
+	}
+	return failed
 }
 
 type channelsEvents struct {
@@ -99,6 +133,7 @@ type channelsEvents struct {
 
 // Run sets a channel's events.
 func (c channelsEvents) Run(ctx context.Context, s streams) error {
+	s.onlyHere("channels events")
 	return s.withChannels(ctx, func(k *channel.Keeper) error {
 		return s.sayOfOne(c.Module, "changed", k.SetEvents(ctx, c.Module, c.Events))
 	})
@@ -108,19 +143,14 @@ type channelsList struct{}
 
 // channelList is what channels list prints.
 type channelList struct {
-	Channels  []db.ListChannelsRow `json:"channels"`
-	Missing   []string             `json:"missing"` // modules that should have a channel
-	Unwatched []channel.Unwatched  `json:"unwatched"`
+	admin.ChannelList
+	Unwatched []channel.Unwatched `json:"unwatched"`
 }
 
-// Run lists channels. It asks the database alone.
-func (c channelsList) Run(ctx context.Context, s streams) error {
-	cfg, _, err := config.FromEnv(s.environ)
-	if err != nil {
-		return fmt.Errorf("settings:\n%w", err)
-	}
-	return s.withPool(ctx, func(pool *pgxpool.Pool) error {
-		list, err := c.read(ctx, channel.New(pool, nil, s.channelOptions(cfg)))
+// Run lists channels. It asks Zoho nothing.
+func (channelsList) Run(ctx context.Context, s streams) error {
+	return s.operate(ctx, func(a api) error {
+		list, err := a.channels(ctx)
 		if err != nil {
 			return err
 		}
@@ -131,22 +161,17 @@ func (c channelsList) Run(ctx context.Context, s streams) error {
 	})
 }
 
-func (channelsList) read(ctx context.Context, k *channel.Keeper) (list channelList, err error) {
-	if list.Channels, err = k.List(ctx); err != nil {
+// channels are all there are, and what becomes of the modules that have none.
+func (a api) channels(ctx context.Context) (list channelList, err error) {
+	if err := a.Get(ctx, "/admin/channels", nil, &list.ChannelList); err != nil {
 		return list, err
 	}
-	var watched []string
-	watched, list.Unwatched = k.Modules()
-	there := map[string]bool{}
-	for _, row := range list.Channels {
-		there[row.Module] = true
+	shown, err := a.settings(ctx)
+	if err != nil {
+		return list, err
 	}
-	list.Missing = []string{}
-	for _, m := range watched {
-		if !there[m] {
-			list.Missing = append(list.Missing, m)
-		}
-	}
+	keeper := channel.New(nil, nil, channel.Options{Modules: strings.Split(shown["ZOHO_MODULES"].Value, ",")})
+	_, list.Unwatched = keeper.Modules()
 	return list, nil
 }
 
@@ -178,9 +203,9 @@ func timeOrNone(t *time.Time) string {
 // withChannels opens the database and Zoho for a command about channels.
 func (s streams) withChannels(ctx context.Context, do func(*channel.Keeper) error) error {
 	return s.withZoho(ctx, func(pool *pgxpool.Pool, z *zoho.Client, cfg config.Config) error {
-		jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: s.quiet()})
+		jobs, err := app.NewJobs(cfg, pool, s.quiet())
 		if err != nil {
-			return fmt.Errorf("build the job client: %w", err)
+			return err
 		}
 		o := s.channelOptions(cfg)
 		o.Teller = memory.NewTeller(jobs, app.Sender(cfg), o.Now)

@@ -64,12 +64,12 @@ func TestChannelsCommands(t *testing.T) {
 		{"register Contacts", "Contacts registered\n", map[string]string{"Contacts": "active Contacts.all", "Events": "missing", "Notes": "unwatched"}},
 		{"register meetings Deals", "Events registered\nDeals registered\n", map[string]string{
 			"Contacts": "active Contacts.all", "Deals": "active Deals.all", "Events": "active Events.all", "Notes": "unwatched"}},
-		{"renew", "Contacts renewed\nDeals renewed\nEvents renewed\n", nil},
+		{"renew", "Contacts is renewed by the next node that works", nil},
 		{"events Deals create edit", "Deals changed\n", nil},
 		{"pause Contacts", "Contacts paused\n", map[string]string{
 			"Contacts": "paused Contacts.all", "Deals": "active Deals.create,Deals.edit", "Events": "active Events.all", "Notes": "unwatched"}},
 		{"resume Contacts", "Contacts resumed\n", nil},
-		{"remove Deals Events", "Deals removed\nEvents removed\n", map[string]string{
+		{"remove Deals Events --yes", "Deals removed\nEvents removed\n", map[string]string{
 			"Contacts": "active Contacts.all", "Deals": "removed Deals.create,Deals.edit", "Events": "removed Events.all", "Notes": "unwatched"}},
 	} {
 		out := d.types(step.args).done(t)
@@ -83,7 +83,7 @@ func TestChannelsCommands(t *testing.T) {
 			t.Errorf("after channels %s (-want +got):\n%s", step.args, diff)
 		}
 	}
-	if diff := cmp.Diff(map[string][]string{"renewed": {"Contacts"}}, decode[map[string][]string](t, d.types("renew --json"))); diff != "" {
+	if diff := cmp.Diff(map[string][]string{"due": {"Contacts"}}, decode[map[string][]string](t, d.types("renew --json"))); diff != "" {
 		t.Errorf("as JSON (-want +got):\n%s", diff)
 	}
 	table := d.types("list").done(t)
@@ -112,14 +112,15 @@ func TestChannelsCommandsSayWhatIsWrong(t *testing.T) {
 		{d, "register Nonsense", exitFailed, "is there such a module"},
 		{d, "register Notes", exitUsage, "the hourly sync reads them"},
 		{d, "register --url=https://other.example.com/ Contacts", exitUsage, "WEBHOOK_BASE_URL is set"},
-		{d, "renew Deals", exitFailed, "register it first"},
-		{d, "pause Deals", exitFailed, "register it first"},
-		{d, "resume Deals", exitFailed, "not paused"},
+		{d, "renew Deals", exitFailed, "channel of Deals: There is no such thing."},
+		{d, "pause Deals", exitFailed, "channel of Deals: There is no such thing."},
+		{d, "resume Deals", exitFailed, "channel of Deals: There is no such thing."},
 		{d, "events Deals edit", exitFailed, "register it first"},
 		{d, "events Deals update", exitUsage, "want create, edit, delete, all"},
 		{d, "events Deals", exitUsage, "<event>"},
 		{d, "remove", exitUsage, "<module>"},
-		{d, "remove Deals", exitFailed, "no channel"},
+		{d, "remove Deals --yes", exitFailed, "channel of Deals: There is no such thing."},
+		{d, "remove Contacts", exitUsage, "say --yes"},
 		{free, "register", exitUsage, "Set WEBHOOK_BASE_URL"},
 		{apart, "register", exitFailed, "ZOHO_CLIENT_ID"},
 	} {
@@ -140,7 +141,7 @@ func TestChannelsCommandsSayWhatIsWrong(t *testing.T) {
 	}
 	// Zoho is gone.
 	free.zoho.Outage(true)
-	if got := free.types("remove Contacts"); got.code != exitFailed || !strings.Contains(got.err, "removed here") {
+	if got := free.types("remove Contacts --yes"); got.code != exitFailed || !strings.Contains(got.err, "removed here") {
 		t.Errorf("exit code %d\n%s%s", got.code, got.out, got.err)
 	}
 }

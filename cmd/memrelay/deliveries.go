@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,20 +13,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/memrelay/memrelay/internal/admin"
-	"github.com/memrelay/memrelay/internal/outbound"
+	"github.com/memrelay/memrelay/internal/client"
 )
 
 type deliveriesCommand struct {
 	List   deliveriesList   `cmd:"" help:"List deliveries, newest first."`
 	Show   deliveriesShow   `cmd:"" help:"Show one delivery, its attempts and what it tells."`
 	Resend deliveriesResend `cmd:"" help:"Send deliveries again that have ended, whatever became of them."`
-}
-
-// withDeliveries opens the database for a command about deliveries.
-func (s streams) withDeliveries(ctx context.Context, do func(*admin.Deliveries, admin.Actor) error) error {
-	return s.withOffice(ctx, func(d office) error {
-		return do(admin.NewDeliveries(d.pool, d.jobs, outbound.Resend), admin.Actor(d.who))
-	})
 }
 
 type deliveriesList struct {
@@ -41,45 +35,23 @@ type deliveriesList struct {
 
 // Run lists deliveries.
 func (c deliveriesList) Run(ctx context.Context, s streams) error {
-	if c.Limit < 1 {
-		return usage(errors.New("--limit: want more than none"))
+	now := time.Now()
+	query := params("endpoint", c.Endpoint, "status", c.Status, "event", c.Event, "user_id", c.User,
+		"since", c.Since.param(now), "until", c.Until.param(now))
+	if c.Webhook != uuid.Nil {
+		query.Set("webhook_id", c.Webhook.String())
 	}
-	return s.withDeliveries(ctx, func(d *admin.Deliveries, _ admin.Actor) error {
-		all, err := c.read(ctx, d, time.Now())
+	return s.operate(ctx, func(a api) error {
+		rows, err := a.pages(ctx, "/admin/deliveries", query, "deliveries", c.Limit)
 		if err != nil {
 			return err
 		}
-		if s.asJSON {
-			return s.json(all)
-		}
-		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tMADE\tENDPOINT\tSTATUS\tATTEMPTS\tEVENT\tUSER\tWEBHOOK\tLAST ERROR")
-		for _, r := range all {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", r.ID, timeOrNone(&r.CreatedAt), r.Endpoint, r.Status, r.Attempts,
-				textOrNone(r.Event), textOrNone(r.UserID), webhookOf(r), r.LastError)
-		}
-		return w.Flush()
+		return table(s, rows, "ID | MADE | ENDPOINT | STATUS | ATTEMPTS | EVENT | USER | WEBHOOK | LAST ERROR", func(d admin.Delivery) []any {
+			return []any{
+				d.ID, timeOrNone(&d.CreatedAt), d.Endpoint, d.Status, d.Attempts, textOrNone(d.Event), textOrNone(d.UserID), webhookOf(d), d.LastError,
+			}
+		})
 	})
-}
-
-// read reads as many pages as it takes.
-func (c deliveriesList) read(ctx context.Context, d *admin.Deliveries, now time.Time) ([]admin.Delivery, error) {
-	all := []admin.Delivery{}
-	f := admin.DeliveryFilter{
-		Endpoint: c.Endpoint, Status: c.Status, Event: c.Event, UserID: c.User, WebhookID: c.Webhook,
-		Since: c.Since.before(now), Until: c.Until.before(now),
-	}
-	for {
-		f.Limit = min(c.Limit-len(all), admin.MaxPage)
-		page, err := d.List(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Deliveries...)
-		if f.Cursor = page.NextCursor; f.Cursor == "" || len(all) == c.Limit {
-			return all, nil
-		}
-	}
 }
 
 func textOrNone(text *string) string {
@@ -106,13 +78,13 @@ type deliveriesShow struct {
 
 // Run shows a delivery.
 func (c deliveriesShow) Run(ctx context.Context, s streams) error {
-	return s.withDeliveries(ctx, func(d *admin.Deliveries, _ admin.Actor) error {
-		story, err := d.Get(ctx, c.ID)
+	return s.operate(ctx, func(a api) error {
+		story, raw, err := fetch[admin.DeliveryStory](ctx, a, client.Request{Path: client.Path("admin", "deliveries", strconv.FormatInt(c.ID, 10))})
 		if err != nil {
-			return err
+			return about(fmt.Sprintf("delivery %d", c.ID), err)
 		}
 		if s.asJSON {
-			return s.json(story)
+			return s.json(raw)
 		}
 		return printDelivery(s.out, story)
 	})
@@ -163,16 +135,22 @@ func printDelivery(out io.Writer, d admin.DeliveryStory) error {
 type deliveriesResend struct {
 	IDs    []int64 `arg:"" name:"id" help:"As deliveries list prints them."`
 	Reason string  `help:"Why, for the audit log."`
+	asking
 }
 
 // Run sends deliveries again, and goes on after one that cannot be.
 func (c deliveriesResend) Run(ctx context.Context, s streams) error {
-	return s.withDeliveries(ctx, func(d *admin.Deliveries, who admin.Actor) error {
+	if len(c.IDs) > askAbove {
+		if err := c.ask(ctx, s, "Send %d deliveries again?", len(c.IDs)); err != nil {
+			return err
+		}
+	}
+	return s.operate(ctx, func(a api) error {
 		var failed error
 		opened := []int64{}
 		for _, id := range c.IDs {
-			if _, err := d.Resend(ctx, who, id, c.Reason); err != nil {
-				failed = errors.Join(failed, err)
+			if _, err := a.Do(ctx, post(client.Path("admin", "deliveries", strconv.FormatInt(id, 10), "resend"), given(c.Reason))); err != nil {
+				failed = errors.Join(failed, about(fmt.Sprintf("delivery %d", id), err))
 				continue
 			}
 			opened = append(opened, id)

@@ -87,7 +87,7 @@ func (c devCommand) serve(ctx context.Context, s streams, database *devdb.Databa
 	base := "http://" + strings.Replace(ln.Addr().String(), "[::]", "localhost", 1)
 	printDev(s, base, database, cfg)
 	if !c.Zoho {
-		return start(ctx, cfg, log, ln, true)
+		return s.start(ctx, cfg, log, ln, true)
 	}
 	zoho, err := demo.StartZoho(ln.Addr().String())
 	if err != nil {
@@ -98,7 +98,7 @@ func (c devCommand) serve(ctx context.Context, s streams, database *devdb.Databa
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	go zoho.Work(working)
-	return errors.Join(start(ctx, cfg, log, ln, true), zoho.Close())
+	return errors.Join(s.start(ctx, cfg, log, ln, true), zoho.Close())
 }
 
 // listenDev listens on this machine alone. When nobody said where and the usual

@@ -5,21 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/memrelay/memrelay/internal/admin"
-	"github.com/memrelay/memrelay/internal/app"
 	"github.com/memrelay/memrelay/internal/body"
-	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/client"
 	"github.com/memrelay/memrelay/internal/endpoint"
-	"github.com/memrelay/memrelay/internal/lane"
 )
 
 type endpointsCommand struct {
@@ -39,59 +33,22 @@ type endpointsCommand struct {
 	Cancel       endpointsCancel       `cmd:"" help:"Stop sending again."`
 }
 
-// office is what commands about endpoints and deliveries work with.
-type office struct {
-	cfg       config.Config
-	pool      *pgxpool.Pool
-	jobs      lane.Inserter
-	endpoints *endpoint.Store
-	who       endpoint.Actor
-}
-
-// withOffice opens the database for a command about endpoints. What was asked wrongly
-// is wrong usage.
-func (s streams) withOffice(ctx context.Context, do func(office) error) error {
-	cfg, _, err := config.FromEnv(s.environ)
-	if err != nil {
-		return fmt.Errorf("settings:\n%w", err)
-	}
-	err = s.withPool(ctx, func(pool *pgxpool.Pool) error {
-		jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: s.quiet()})
-		if err != nil {
-			return fmt.Errorf("build the job client: %w", err)
-		}
-		endpoints, err := app.NewEndpoints(cfg, pool, jobs, time.Now)
-		if err != nil {
-			return err
-		}
-		return do(office{cfg: cfg, pool: pool, jobs: jobs, endpoints: endpoints, who: endpoint.Actor{Name: "command line, " + account()}})
-	})
-	var invalid *body.Invalid
-	if errors.Is(err, endpoint.ErrInvalid) || errors.As(err, &invalid) {
-		return usage(err)
-	}
-	return err
-}
-
 type endpointsList struct{}
 
 // Run lists endpoints.
 func (endpointsList) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		all, err := d.endpoints.List(ctx)
+	return s.operate(ctx, func(a api) error {
+		answer, err := a.Do(ctx, client.Request{Path: "/admin/endpoints"})
 		if err != nil {
 			return err
 		}
-		if s.asJSON {
-			return s.json(append([]endpoint.Endpoint{}, all...))
+		rows, err := listed(answer.Body, "endpoints")
+		if err != nil {
+			return err
 		}
-		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tNAME\tSTATUS\tOPEN\tFAILURES\tFAILING SINCE\tEVENTS\tURL\tREASON")
-		for _, e := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", e.ID, e.Name, e.Status, e.Open, e.Failures, timeOrNone(e.FailingSince),
-				strings.Join(e.Events, ","), e.URL, e.StatusReason)
-		}
-		return w.Flush()
+		return table(s, rows, "ID | NAME | STATUS | OPEN | FAILURES | FAILING SINCE | EVENTS | URL | REASON", func(e endpoint.Endpoint) []any {
+			return []any{e.ID, e.Name, e.Status, e.Open, e.Failures, timeOrNone(e.FailingSince), strings.Join(e.Events, ","), e.URL, e.StatusReason}
+		})
 	})
 }
 
@@ -100,30 +57,34 @@ type namedEndpoint struct {
 	Which string `arg:"" name:"name-or-id" help:"As endpoints list prints them."`
 }
 
+// path is the endpoint's, or that of something below it.
+func (c namedEndpoint) path(below ...string) string {
+	return client.Path(append([]string{"admin", "endpoints", c.Which}, below...)...)
+}
+
+// about says of an error which endpoint it is about.
+func (c namedEndpoint) about(err error) error { return about("endpoint "+c.Which, err) }
+
 type endpointsShow struct{ namedEndpoint }
 
 // Run shows an endpoint; its secrets are shown by nobody.
 func (c endpointsShow) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		e, err := d.endpoints.Get(ctx, c.Which)
+	return s.operate(ctx, func(a api) error {
+		answer, err := a.Do(ctx, client.Request{Path: c.path()})
 		if err != nil {
-			return err
+			return c.about(err)
 		}
-		return s.showEndpoint(e)
+		return s.showObject(answer.Body)
 	})
 }
 
-// showEndpoint prints all there is, in the order and under the names of the API.
-func (s streams) showEndpoint(e endpoint.Endpoint) error {
+// showObject prints all that an object has, in the order and under the names of the API.
+func (s streams) showObject(text json.RawMessage) error {
 	if s.asJSON {
-		return s.json(e)
-	}
-	text, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode an endpoint: %w", err)
+		return s.json(text)
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	err = body.Each(text, func(name string, value json.RawMessage) error {
+	err := body.Each(text, func(name string, value json.RawMessage) error {
 		shown := string(value)
 		var plain string
 		if json.Unmarshal(value, &plain) == nil {
@@ -137,18 +98,22 @@ func (s streams) showEndpoint(e endpoint.Endpoint) error {
 	return errors.Join(err, w.Flush())
 }
 
-// sayEndpoint says what was done to an endpoint, and prints its new secrets alone on
-// their stream, so that they can be piped to where they are kept.
-func (s streams) sayEndpoint(e endpoint.Endpoint, secrets []endpoint.Secret, done string) error {
-	if s.asJSON {
-		return s.json(admin.WithSecrets{Endpoint: e, Secrets: secrets})
+// changeEndpoint sends a change of an endpoint and says that it was done. It prints new
+// secrets alone on their stream, so that they can be piped to where they are kept.
+func (s streams) changeEndpoint(ctx context.Context, a api, r client.Request, done string) error {
+	e, raw, err := fetch[admin.WithSecrets](ctx, a, r)
+	if err != nil {
+		return err
 	}
-	if len(secrets) == 0 {
+	if s.asJSON {
+		return s.json(raw)
+	}
+	if len(e.Secrets) == 0 {
 		_, err := fmt.Fprintf(s.out, "Endpoint %s %s.\n", e.Name, done)
 		return err
 	}
 	fmt.Fprintf(s.err, "Endpoint %s %s. What it signs with is shown this once:\n", e.Name, done)
-	for _, secret := range secrets {
+	for _, secret := range e.Secrets {
 		if secret.PublicKey != "" {
 			fmt.Fprintf(s.err, "The public key of the next one, for receivers: %s\n", secret.PublicKey)
 		}
@@ -174,12 +139,8 @@ func (c endpointsCreate) Run(ctx context.Context, s streams) error {
 	if c.Name != "" {
 		in.Name = &c.Name
 	}
-	return s.withOffice(ctx, func(d office) error {
-		e, secrets, err := d.endpoints.Create(ctx, d.who, in)
-		if err != nil {
-			return err
-		}
-		return s.sayEndpoint(e, secrets, "created")
+	return s.operate(ctx, func(a api) error {
+		return s.changeEndpoint(ctx, a, post("/admin/endpoints", in), "created")
 	})
 }
 
@@ -199,11 +160,7 @@ func (c endpointsUpdate) Run(ctx context.Context, s streams) error {
 	if c.Name != "" {
 		in.Name = &c.Name
 	}
-	return s.withOffice(ctx, func(d office) error {
-		e, secrets, err := d.endpoints.Change(ctx, d.who, c.Which, in)
-		if err != nil {
-			return err
-		}
-		return s.sayEndpoint(e, secrets, "changed")
+	return s.operate(ctx, func(a api) error {
+		return c.about(s.changeEndpoint(ctx, a, client.Request{Method: http.MethodPatch, Path: c.path(), Body: in}, "changed"))
 	})
 }

@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
+	"net/http"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/memrelay/memrelay/internal/app"
+	"github.com/memrelay/memrelay/internal/admin"
+	"github.com/memrelay/memrelay/internal/client"
+	"github.com/memrelay/memrelay/internal/endpoint"
 )
 
 type endpointsPause struct {
@@ -20,12 +19,8 @@ type endpointsPause struct {
 
 // Run pauses an endpoint.
 func (c endpointsPause) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		e, err := d.endpoints.Pause(ctx, d.who, c.Which, c.Reason)
-		if err != nil {
-			return err
-		}
-		return s.sayEndpoint(e, nil, "paused")
+	return s.operate(ctx, func(a api) error {
+		return c.about(s.changeEndpoint(ctx, a, post(c.path("pause"), given(c.Reason)), "paused"))
 	})
 }
 
@@ -36,70 +31,31 @@ type endpointsResume struct {
 
 // Run resumes an endpoint.
 func (c endpointsResume) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		e, err := d.endpoints.Resume(ctx, d.who, c.Which, c.Reason)
-		if err != nil {
-			return err
-		}
-		return s.sayEndpoint(e, nil, "resumed")
+	return s.operate(ctx, func(a api) error {
+		return c.about(s.changeEndpoint(ctx, a, post(c.path("resume"), given(c.Reason)), "resumed"))
 	})
 }
 
 type endpointsDelete struct {
 	namedEndpoint
-	Yes bool `help:"Do not ask."`
+	asking
 }
 
 // Run deletes an endpoint, once somebody has said so.
 func (c endpointsDelete) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		e, err := d.endpoints.Get(ctx, c.Which)
+	return s.operate(ctx, func(a api) error {
+		e, _, err := fetch[endpoint.Endpoint](ctx, a, client.Request{Path: c.path()})
 		if err != nil {
+			return c.about(err)
+		}
+		if err := c.ask(ctx, s, "Delete endpoint %s (%s) and cancel %d deliveries?", e.Name, e.URL, e.Open); err != nil {
 			return err
 		}
-		if !c.Yes {
-			if err := s.confirm(ctx, os.Stdin, fmt.Sprintf("Delete endpoint %s (%s) and cancel %d deliveries?", e.Name, e.URL, e.Open)); err != nil {
-				return err
-			}
-		}
-		if err := d.endpoints.Delete(ctx, d.who, e.ID.String()); err != nil {
-			return err
+		if _, err := a.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("admin", "endpoints", e.ID.String())}); err != nil {
+			return c.about(err)
 		}
 		return s.say(map[string]any{"deleted": e.ID, "name": e.Name}, fmt.Sprintf("Endpoint %s deleted.", e.Name))
 	})
-}
-
-// confirm asks whoever sits at the terminal; without one, or with another answer
-// than yes, it is wrong usage.
-func (s streams) confirm(ctx context.Context, in *os.File, question string) error {
-	info, err := in.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return usage(errors.New("say --yes"))
-	}
-	fmt.Fprint(s.err, question, " Type yes: ")
-	answer, err := readLine(ctx, in)
-	if err != nil {
-		return err
-	}
-	if answer != "yes" {
-		return usage(errors.New("nothing was done: say --yes, or type yes"))
-	}
-	return nil
-}
-
-// readLine waits for a line; nothing and no answer are the same.
-func readLine(ctx context.Context, in io.Reader) (string, error) {
-	typed := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(in).ReadString('\n')
-		typed <- strings.TrimSpace(line)
-	}()
-	select {
-	case line := <-typed:
-		return line, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
 }
 
 type endpointsRotate struct {
@@ -115,12 +71,13 @@ func (c endpointsRotate) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return s.withOffice(ctx, func(d office) error {
-		e, secrets, err := d.endpoints.Rotate(ctx, d.who, c.Which, c.Kind, c.Overlap, secret)
-		if err != nil {
-			return err
-		}
-		return s.sayEndpoint(e, secrets, fmt.Sprintf("signs with a new key; the old one signs beside it for %s", c.Overlap))
+	in := map[string]string{"kind": c.Kind, "overlap": c.Overlap.String()}
+	if secret != "" {
+		in["secret"] = secret
+	}
+	return s.operate(ctx, func(a api) error {
+		done := fmt.Sprintf("signs with a new key; the old one signs beside it for %s", c.Overlap)
+		return c.about(s.changeEndpoint(ctx, a, post(c.path("rotate"), in), done))
 	})
 }
 
@@ -131,18 +88,13 @@ type endpointsTest struct {
 
 // Run sends a test webhook; an endpoint that does not take it is a failure.
 func (c endpointsTest) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		test, release, err := app.NewTest(d.cfg, d.pool, d.endpoints, version, time.Now)
+	return s.operate(ctx, func(a api) error {
+		o, raw, err := fetch[admin.TestOutcome](ctx, a, post(c.path("test"), map[string]string{"event": c.Event}))
 		if err != nil {
-			return err
-		}
-		defer release()
-		o, err := test(ctx, c.Which, c.Event)
-		if err != nil {
-			return err
+			return c.about(err)
 		}
 		if s.asJSON {
-			err = s.json(o)
+			err = s.json(raw)
 		} else if o.Delivered {
 			_, err = fmt.Fprintf(s.out, "%s arrived as %s: answered %d in %d ms.\n", c.Event, o.WebhookID, o.StatusCode, o.DurationMs)
 		}

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/memrelay/memrelay/internal/client"
 	"github.com/memrelay/memrelay/internal/endpoint"
 )
 
@@ -50,6 +51,7 @@ type redeliverFlags struct {
 	DryRun    bool   `help:"Only count."`
 	Wait      bool   `help:"Show progress until all of it is given to the endpoint's queue."`
 	Reason    string `help:"Why, for the audit log."`
+	asking
 }
 
 type endpointsRecover struct{ redeliverFlags }
@@ -70,47 +72,78 @@ func (c endpointsReplay) Run(ctx context.Context, s streams) error {
 }
 
 func (c redeliverFlags) start(ctx context.Context, s streams, kind string, events []string) error {
-	return s.withOffice(ctx, func(d office) error {
-		now := time.Now()
-		in := endpoint.RedeliverySettings{
-			Kind: kind, Since: c.Since.before(now), Until: c.Until.before(now), Events: events, PerSecond: c.PerSecond, Reason: c.Reason,
-		}
-		all := endpoint.NewRedeliveries(d.pool, d.jobs)
-		if c.DryRun {
-			found, err := all.Count(ctx, c.Which, in)
+	in := map[string]any{"since": c.Since.param(time.Now())}
+	if until := c.Until.param(time.Now()); until != "" {
+		in["until"] = until
+	}
+	if c.PerSecond != 0 {
+		in["per_second"] = c.PerSecond
+	}
+	if len(events) > 0 {
+		in["events"] = events
+	}
+	if c.Reason != "" {
+		in["reason"] = c.Reason
+	}
+	return s.operate(ctx, func(a api) error {
+		if c.DryRun || !c.Yes {
+			found, err := c.count(ctx, a, kind, in)
 			if err != nil {
 				return err
 			}
-			return s.say(map[string]any{"dry_run": true, "found": found}, fmt.Sprintf("%d would be sent again.", found))
+			if c.DryRun {
+				return s.say(map[string]any{"dry_run": true, "found": found}, fmt.Sprintf("%d would be sent again.", found))
+			}
+			if found > askAbove {
+				if err := c.ask(ctx, s, "Send %d deliveries to %s again?", found, c.Which); err != nil {
+					return err
+				}
+			}
 		}
-		r, err := all.Start(ctx, d.who, c.Which, in)
-		if err != nil {
-			return err
-		}
-		s.tell("Redelivery %s of %d started.", r.ID, r.Found)
-		if c.Wait {
-			r, err = s.followRedelivery(ctx, all, r)
-		}
-		if err == nil && s.asJSON {
-			err = s.json(r)
-		}
-		if err == nil && r.State == endpoint.RedeliveryCancelled {
-			return fmt.Errorf("redelivery %s was cancelled", r.ID)
-		}
-		return err
+		return c.begin(ctx, s, a, post(c.path(kind), in))
 	})
 }
 
+// count says how many would be sent again.
+func (c redeliverFlags) count(ctx context.Context, a api, kind string, in map[string]any) (int64, error) {
+	dry := maps.Clone(in)
+	dry["dry_run"] = true
+	found, _, err := fetch[struct {
+		Found int64 `json:"found"`
+	}](ctx, a, post(c.path(kind), dry))
+	return found.Found, c.about(err)
+}
+
+func (c redeliverFlags) begin(ctx context.Context, s streams, a api, start client.Request) error {
+	r, _, err := fetch[endpoint.Redelivery](ctx, a, start)
+	if err != nil {
+		return c.about(err)
+	}
+	s.tell("Redelivery %s of %d started.", r.ID, r.Found)
+	if c.Wait {
+		r, err = s.followRedelivery(ctx, a, r)
+	}
+	if err == nil && s.asJSON {
+		err = s.json(r)
+	}
+	if err == nil && r.State == endpoint.RedeliveryCancelled {
+		return fmt.Errorf("redelivery %s was cancelled", r.ID)
+	}
+	return err
+}
+
 // followRedelivery shows its progress until it has ended, or the user has seen enough.
-func (s streams) followRedelivery(ctx context.Context, all *endpoint.Redeliveries, r endpoint.Redelivery) (endpoint.Redelivery, error) {
+func (s streams) followRedelivery(ctx context.Context, a api, r endpoint.Redelivery) (endpoint.Redelivery, error) {
 	id := r.ID
-	err := s.progress().until(ctx, func() (string, bool, error) {
-		now, err := all.Get(ctx, id)
+	p := s.progress()
+	err := p.until(ctx, func() (string, bool, error) {
+		now, _, err := fetch[endpoint.Redelivery](ctx, a, client.Request{Path: client.Path("admin", "redeliveries", id.String())})
 		if err != nil {
 			return "", false, err
 		}
 		r = now
-		return fmt.Sprintf("%d of %d given to the queue, %d skipped, %s", r.Opened, r.Found, r.Skipped, r.State), r.State != endpoint.RedeliveryRunning, nil
+		line := fmt.Sprintf("%d of %d given to the queue, %d skipped, %s", r.Opened, r.Found, r.Skipped, r.State)
+		return p.bar(r.Opened+r.Skipped, r.Found) + line, r.State != endpoint.RedeliveryRunning, nil
 	})
 	if errors.Is(err, errSeenEnough) {
 		s.tell("Not followed any more; it goes on. `memrelay endpoints cancel %s` stops it.", id)
@@ -123,21 +156,20 @@ type endpointsRedeliveries struct{ namedEndpoint }
 
 // Run lists an endpoint's redeliveries.
 func (c endpointsRedeliveries) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		all, err := endpoint.NewRedeliveries(d.pool, d.jobs).List(ctx, c.Which)
+	return s.operate(ctx, func(a api) error {
+		answer, err := a.Do(ctx, client.Request{Path: "/admin/redeliveries", Query: params("endpoint", c.Which)})
+		if err != nil {
+			return c.about(err)
+		}
+		rows, err := listed(answer.Body, "redeliveries")
 		if err != nil {
 			return err
 		}
-		if s.asJSON {
-			return s.json(append([]endpoint.Redelivery{}, all...))
-		}
-		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tSTARTED\tKIND\tSTATE\tFOUND\tOPENED\tSKIPPED\tSINCE\tUNTIL\tBY\tREASON")
-		for _, r := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", r.ID, timeOrNone(&r.CreatedAt), r.Kind, r.State, r.Found, r.Opened, r.Skipped,
-				timeOrNone(&r.Since), timeOrNone(&r.Until), r.Actor, r.Reason)
-		}
-		return w.Flush()
+		return table(s, rows, "ID | STARTED | KIND | STATE | FOUND | OPENED | SKIPPED | SINCE | UNTIL | BY | REASON", func(r endpoint.Redelivery) []any {
+			return []any{
+				r.ID, timeOrNone(&r.CreatedAt), r.Kind, r.State, r.Found, r.Opened, r.Skipped, timeOrNone(&r.Since), timeOrNone(&r.Until), r.Actor, r.Reason,
+			}
+		})
 	})
 }
 
@@ -147,13 +179,13 @@ type endpointsCancel struct {
 
 // Run cancels a redelivery; what it has opened by then is sent.
 func (c endpointsCancel) Run(ctx context.Context, s streams) error {
-	return s.withOffice(ctx, func(d office) error {
-		r, err := endpoint.NewRedeliveries(d.pool, d.jobs).Cancel(ctx, d.who, c.ID)
+	return s.operate(ctx, func(a api) error {
+		r, raw, err := fetch[endpoint.Redelivery](ctx, a, post(client.Path("admin", "redeliveries", c.ID.String(), "cancel"), nil))
 		if err != nil {
-			return err
+			return about("redelivery "+c.ID.String(), err)
 		}
 		if s.asJSON {
-			return s.json(r)
+			return s.json(raw)
 		}
 		_, err = fmt.Fprintf(s.out, "Redelivery %s is %s: %d of %d were given to the queue.\n", r.ID, r.State, r.Opened, r.Found)
 		return err

@@ -92,7 +92,8 @@ func (f endpointFlags) plain(in *endpoint.Settings) {
 		in.Events = &f.Events
 	}
 	if len(f.Users) > 0 || f.AllUsers {
-		in.UserIDs = &f.Users
+		users := append([]string{}, f.Users...) // none is a list, too
+		in.UserIDs = &users
 	}
 	if len(f.RetrySchedule) > 0 {
 		waits := make([]endpoint.Duration, len(f.RetrySchedule))
@@ -102,7 +103,8 @@ func (f endpointFlags) plain(in *endpoint.Settings) {
 		in.RetrySchedule = &waits
 	}
 	if len(f.Signing) > 0 || f.NoSigning {
-		in.Signing = &f.Signing
+		signing := append([]string{}, f.Signing...)
+		in.Signing = &signing
 	}
 }
 

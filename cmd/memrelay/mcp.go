@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"time"
-
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/memrelay/memrelay/internal/app"
 	"github.com/memrelay/memrelay/internal/mcp"
@@ -44,9 +40,9 @@ func (c mcpCommand) talk(ctx context.Context, s streams, in io.ReadCloser) error
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		return unlessStopped(ctx, err)
 	}
-	jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log})
+	jobs, err := app.NewJobs(cfg, pool, log)
 	if err != nil {
-		return fmt.Errorf("build the job client: %w", err)
+		return err
 	}
 	sender := memory.Sender{Source: "memrelay", BotVersion: cfg.BotVersion}
 	store := memory.NewStore(pool, memory.NewWriter(jobs, sender, cfg.Memory.Backend, time.Now))

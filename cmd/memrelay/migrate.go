@@ -31,13 +31,17 @@ func (migrateUp) Run(ctx context.Context, s streams) error {
 
 type migrateDown struct {
 	All bool `help:"Take back all of them."`
-	Yes bool `help:"Do it without asking."`
+	asking
 }
 
 // Run takes migrations back, once it is said that this is meant.
 func (c migrateDown) Run(ctx context.Context, s streams) error {
-	if !c.Yes {
-		return usage(fmt.Errorf("this destroys what is stored; say --yes"))
+	which := "the newest migration"
+	if c.All {
+		which = "all migrations"
+	}
+	if err := c.ask(ctx, s, "Take back %s, and destroy what they made?", which); err != nil {
+		return err
 	}
 	cfg, _, err := config.FromEnv(s.environ)
 	if err != nil {

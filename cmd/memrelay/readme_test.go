@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,7 +91,7 @@ func checkCommand(t *testing.T, line string) {
 		}
 	case "export":
 		name, value, _ := strings.Cut(words[1], "=")
-		if settings()[name] == nil {
+		if settings()[name] == nil && !slices.Contains(ofCommands, name) {
 			t.Errorf("%q: there is no setting %s", line, name)
 		}
 		if command, ok := strings.CutPrefix(value, "$("); ok {
@@ -206,6 +207,23 @@ func TestDefaultsAreTheProgramsOwn(t *testing.T) {
 			if !strings.Contains(text, "| `"+name+"` | `"+*byDefault+"` |") {
 				t.Errorf("%s: the default of %s is %s", file, name, *byDefault)
 			}
+		}
+	}
+}
+
+// ofCommands are the names of the environment that only commands look at.
+var ofCommands = []string{"MEMRELAY_URL", "MEMRELAY_TOKEN"}
+
+func TestWhatOnlyCommandsLookAt(t *testing.T) {
+	t.Parallel()
+	for _, name := range ofCommands {
+		for _, file := range []string{".env.example", "docs/configuration.md", "docs/operating.md"} {
+			if !strings.Contains(read(t, file), name) {
+				t.Errorf("%s does not name %s", file, name)
+			}
+		}
+		if _, unknown, _ := config.FromEnv([]string{name + "=x"}); len(unknown) > 0 {
+			t.Errorf("serve warns of %v", unknown)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (c serveCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	return start(ctx, cfg, log, ln, !c.NoWorkers)
+	return s.start(ctx, cfg, log, ln, !c.NoWorkers)
 }
 
 type workCommand struct{}
@@ -41,15 +41,15 @@ func (workCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return start(ctx, cfg, log, nil, true)
+	return s.start(ctx, cfg, log, nil, true)
 }
 
 // start runs the program on a database that keeps what it acknowledges.
-func start(ctx context.Context, cfg config.Config, log *slog.Logger, ln net.Listener, work bool) error {
+func (s streams) start(ctx context.Context, cfg config.Config, log *slog.Logger, ln net.Listener, work bool) error {
 	if ln != nil {
 		defer ln.Close()
 	}
-	a, err := app.New(ctx, cfg, app.Options{Log: log, Version: version, Work: work})
+	a, err := app.New(ctx, cfg, app.Options{Log: log, Version: version, Work: work, Environ: s.environ})
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}

@@ -10,13 +10,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
-	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/app"
 	"github.com/memrelay/memrelay/internal/config"
-	"github.com/memrelay/memrelay/internal/outbound"
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/telemetry"
 	"github.com/memrelay/memrelay/internal/zoho"
@@ -49,7 +45,7 @@ func (s streams) withPool(ctx context.Context, do func(*pgxpool.Pool) error) err
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
-	pool, err := postgres.Open(ctx, cfg.DatabaseURL, postgres.Options{Log: s.quiet(), MaxConns: 2, Name: "command"})
+	pool, err := postgres.Open(ctx, cfg.DatabaseURL, postgres.Options{Log: s.quiet(), MaxConns: 4, Name: "command"})
 	if err != nil {
 		return err
 	}
@@ -58,17 +54,6 @@ func (s streams) withPool(ctx context.Context, do func(*pgxpool.Pool) error) err
 		return err
 	}
 	return do(pool)
-}
-
-// withAdmin opens the database for a command that changes something.
-func (s streams) withAdmin(ctx context.Context, do func(*admin.Admin, admin.Actor) error) error {
-	return s.withPool(ctx, func(pool *pgxpool.Pool) error {
-		jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: s.quiet()})
-		if err != nil {
-			return fmt.Errorf("build the job client: %w", err)
-		}
-		return do(admin.New(pool, jobs, outbound.Retry), admin.Actor{Name: "command line, " + account()})
-	})
 }
 
 // withZoho opens the database and Zoho for a command. It fails when the settings

@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-
-	"github.com/memrelay/memrelay/internal/config"
+	"github.com/memrelay/memrelay/internal/client"
 	"github.com/memrelay/memrelay/internal/reconcile"
 )
 
@@ -27,22 +22,6 @@ type syncCommand struct {
 	Pause       syncPause       `cmd:"" help:"Stop a sync for the time being."`
 	Resume      syncResume      `cmd:"" help:"Let a paused sync go on where it stands."`
 	Cancel      syncCancel      `cmd:"" help:"End a sync for good; what it found is worked."`
-}
-
-// reconciling opens the database for a command about syncs.
-func (s streams) reconciling(ctx context.Context, do func(*reconcile.Reconciler, reconcile.Actor) error) error {
-	return s.withPool(ctx, func(pool *pgxpool.Pool) error {
-		cfg, _, err := config.FromEnv(s.environ)
-		if err != nil {
-			return fmt.Errorf("settings:\n%w", err)
-		}
-		jobs, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: s.quiet()})
-		if err != nil {
-			return fmt.Errorf("build the job client: %w", err)
-		}
-		r := reconcile.New(pool, jobs, nil, nil, reconcile.Options{Modules: cfg.ZohoModules, Log: s.quiet()})
-		return do(r, reconcile.Actor{Name: "command line, " + account()})
-	})
 }
 
 // following is how a command that starts something goes on.
@@ -64,28 +43,26 @@ func (c syncFull) Run(ctx context.Context, s streams) error { return c.start(ctx
 
 // start starts a sync, or takes the one that is active, and follows it to its end.
 func (f following) start(ctx context.Context, s streams, kind string) error {
-	return s.reconciling(ctx, func(r *reconcile.Reconciler, who reconcile.Actor) error {
-		id, already, err := r.Start(ctx, kind, who)
+	return s.operate(ctx, func(a api) error {
+		answer, err := a.Do(ctx, post("/admin/syncs", map[string]string{"kind": kind}))
 		if err != nil {
 			return err
 		}
-		status, err := r.Status(ctx, id.String())
-		if err != nil {
+		var status reconcile.Status
+		if err := answer.Read(&status); err != nil {
 			return err
 		}
 		switch {
-		case already:
-			s.tell("A %s sync is under way already: %s.", status.Kind, id)
+		case answer.Status == http.StatusOK:
+			s.tell("A %s sync is under way already: %s.", status.Kind, status.ID)
 		case status.Kind != kind:
-			s.tell("Sync %s started: a full one, for none has completed yet.", id)
+			s.tell("Sync %s started: a full one, for none has completed yet.", status.ID)
 		default:
-			s.tell("Sync %s started.", id)
+			s.tell("Sync %s started.", status.ID)
 		}
-		if err := s.warnOfWaiting(ctx, r); err != nil {
-			return err
-		}
+		s.warnOfWaiting(ctx, a)
 		if !f.Detach {
-			status, err = s.followSync(ctx, r, status)
+			status, err = s.followSync(ctx, a, status)
 		}
 		if err != nil {
 			return err
@@ -94,7 +71,7 @@ func (f following) start(ctx context.Context, s streams, kind string) error {
 			err = s.json(status)
 		}
 		if status.State == reconcile.Failed || status.State == reconcile.Cancelled {
-			return errors.Join(err, fmt.Errorf("sync %s is %s: %s", id, status.State, orNothing(status.LastError)))
+			return errors.Join(err, fmt.Errorf("sync %s is %s: %s", status.ID, status.State, orNothing(status.LastError)))
 		}
 		return err
 	})
@@ -107,41 +84,37 @@ func (s streams) tell(format string, args ...any) {
 	}
 }
 
-// warnOfWaiting says why what was started may not go on. The nodes may have
-// credentials that this command has not, so nothing is refused.
-func (s streams) warnOfWaiting(ctx context.Context, r *reconcile.Reconciler) error {
-	cfg, _, err := config.FromEnv(s.environ)
-	if err != nil {
-		return fmt.Errorf("settings:\n%w", err)
+// warnOfWaiting says why what was started may not go on. Other nodes may have
+// credentials that the one which answers has not, so nothing is refused; and who may not
+// look at that is not told.
+func (s streams) warnOfWaiting(ctx context.Context, a api) {
+	shown, err := a.settings(ctx)
+	if err == nil && (!shown["ZOHO_CLIENT_ID"].Set || !shown["ZOHO_CLIENT_SECRET"].Set) {
+		where := "here"
+		if a.remote {
+			where = "at the node that answered"
+		}
+		fmt.Fprintf(s.err, "No Zoho client is set %s: the nodes need ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET, and this waits until one has them.\n", where)
 	}
-	if !cfg.Zoho.Connected() {
-		fmt.Fprintln(s.err, "No Zoho client is set here: the nodes need ZOHO_CLIENT_ID and ZOHO_CLIENT_SECRET, and this waits until one has them.")
+	var metrics struct {
+		Running bool `json:"processor_running"`
 	}
-	works, err := r.SomebodyWorks(ctx)
-	if err == nil && !works {
+	if err := a.Get(ctx, "/webhooks/metrics", nil, &metrics); err == nil && !metrics.Running {
 		fmt.Fprintln(s.err, "Nobody works: it goes on once `memrelay serve` or `memrelay work` runs with Zoho's credentials.")
 	}
-	return err
 }
 
-const (
-	// lookEvery is how often a command that follows something looks.
-	lookEvery = time.Second
-	// lineEvery is how often it prints a line where it cannot overwrite the last one.
-	lineEvery = 10 * time.Second
-)
-
 // followSync shows a sync's progress until it has ended, or the user has seen enough.
-func (s streams) followSync(ctx context.Context, r *reconcile.Reconciler, status reconcile.Status) (reconcile.Status, error) {
+func (s streams) followSync(ctx context.Context, a api, status reconcile.Status) (reconcile.Status, error) {
 	id := status.ID.String()
 	p := s.progress()
 	err := p.until(ctx, func() (string, bool, error) {
-		now, err := r.Status(ctx, id)
+		now, _, err := fetch[reconcile.Status](ctx, a, client.Request{Path: client.Path("admin", "syncs", id)})
 		if err != nil {
 			return "", false, err
 		}
 		status = now
-		return progressLine(status), status.Ended(), nil
+		return p.bar(int64(status.Percent), 100) + progressLine(status), status.Ended(), nil
 	})
 	if errors.Is(err, errSeenEnough) {
 		s.tell("Not followed any more; it goes on. See `memrelay sync show %s`.", id)
@@ -167,164 +140,28 @@ func progressLine(s reconcile.Status) string {
 	return line
 }
 
-// progress prints how something goes: on a terminal in one line, elsewhere in a
-// line from time to time, for machines not at all.
-type progress struct {
-	out      io.Writer
-	terminal bool
-	width    int // of the line that stands there
-	printed  time.Time
-}
-
-func (s streams) progress() *progress {
-	p := &progress{out: s.out}
-	if s.asJSON {
-		p.out = io.Discard
-		return p
-	}
-	if f, ok := s.out.(*os.File); ok {
-		info, err := f.Stat()
-		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return p
-}
-
-// errSeenEnough says that the user stopped looking.
-var errSeenEnough = errors.New("the user has seen enough")
-
-// until looks each second until there is nothing more to come.
-func (p *progress) until(ctx context.Context, look func() (line string, ended bool, err error)) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		line, ended, err := look()
-		if ctx.Err() != nil {
-			p.stop()
-			return errSeenEnough
-		}
-		if err != nil {
-			p.stop()
-			return err
-		}
-		p.print(line, ended)
-		if ended {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			p.stop()
-			return errSeenEnough
-		case <-tick.C:
-		}
-	}
-}
-
-func (p *progress) print(line string, last bool) {
-	if p.terminal {
-		fmt.Fprintf(p.out, "\r%s%s", line, strings.Repeat(" ", max(0, p.width-len(line))))
-		p.width = len(line)
-		if last {
-			p.stop()
-		}
-		return
-	}
-	if now := time.Now(); last || now.Sub(p.printed) >= lineEvery {
-		fmt.Fprintln(p.out, line)
-		p.printed = now
-	}
-}
-
-// stop leaves the line that stands there.
-func (p *progress) stop() {
-	if p.terminal && p.width > 0 {
-		fmt.Fprintln(p.out)
-		p.width = 0
-	}
-}
-
-type syncAccount struct {
-	following
-	IDs []string `arg:"" name:"id" help:"The accounts' ids, as Zoho shows them."`
-}
-
-// Run asks for whole accounts and follows until all are read.
-func (c syncAccount) Run(ctx context.Context, s streams) error {
-	return s.reconciling(ctx, func(r *reconcile.Reconciler, who reconcile.Actor) error {
-		if err := r.SyncAccounts(ctx, c.IDs, who); errors.Is(err, reconcile.ErrAccountID) {
-			return usage(err)
-		} else if err != nil {
-			return err
-		}
-		s.tell("Asked for %d accounts.", len(c.IDs))
-		if err := s.warnOfWaiting(ctx, r); err != nil {
-			return err
-		}
-		var reads []reconcile.AccountRead
-		look := func() (line string, ended bool, err error) {
-			if reads, err = r.AccountReads(ctx, c.IDs); err != nil {
-				return "", false, err
-			}
-			line, ended = accountLine(reads)
-			return line, ended, nil
-		}
-		if c.Detach {
-			if _, _, err := look(); err != nil {
-				return err
-			}
-		} else if err := s.progress().until(ctx, look); errors.Is(err, errSeenEnough) {
-			s.tell("Not followed any more; it goes on.")
-		} else if err != nil {
-			return err
-		}
-		if s.asJSON {
-			return s.json(reads)
-		}
-		return nil
-	})
-}
-
-// accountLine is how far the reads of accounts are, in one line.
-func accountLine(reads []reconcile.AccountRead) (line string, ended bool) {
-	read, under, lastError := 0, 0, ""
-	for _, a := range reads {
-		switch {
-		case a.WholeAt != nil:
-			read++
-		case a.Since != nil:
-			under++
-		}
-		if a.WholeAt == nil && a.LastError != "" {
-			lastError = fmt.Sprintf(", %s: %s", a.AccountID, a.LastError)
-		}
-	}
-	return fmt.Sprintf("%d of %d accounts read, %d under way%s", read, len(reads), under, lastError), read == len(reads)
-}
-
 type syncList struct {
 	Limit int `help:"How many." default:"20"`
 }
 
 // Run lists syncs.
 func (c syncList) Run(ctx context.Context, s streams) error {
-	return s.reconciling(ctx, func(r *reconcile.Reconciler, _ reconcile.Actor) error {
-		all, err := r.List(ctx, c.Limit)
+	return s.operate(ctx, func(a api) error {
+		rows, err := a.pages(ctx, "/admin/syncs", params(), "syncs", c.Limit)
 		if err != nil {
 			return err
 		}
-		if s.asJSON {
-			return s.json(all)
-		}
-		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tKIND\tSTATE\tDONE\tSTARTED\tTOOK\tREAD\tCHANGED\tGONE\tMISSED\tBY\tLAST ERROR")
-		for _, st := range all {
+		head := "ID | KIND | STATE | DONE | STARTED | TOOK | READ | CHANGED | GONE | MISSED | BY | LAST ERROR"
+		return table(s, rows, head, func(st reconcile.Status) []any {
 			took := ""
 			if st.FinishedAt != nil {
 				took = st.FinishedAt.Sub(st.StartedAt).Round(time.Second).String()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d %%\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", st.ID, st.Kind, st.State, st.Percent,
-				st.StartedAt.UTC().Format(time.DateTime), took, st.Read, st.Changed, st.Gone, st.Missed, st.RequestedBy, st.LastError)
-		}
-		return w.Flush()
+			return []any{
+				st.ID, st.Kind, st.State, fmt.Sprintf("%d %%", st.Percent), timeOrNone(&st.StartedAt), took,
+				st.Read, st.Changed, st.Gone, st.Missed, st.RequestedBy, st.LastError,
+			}
+		})
 	})
 }
 
@@ -335,16 +172,18 @@ type namedSync struct {
 
 // which returns what the user named, else the sync that was started last of those
 // that fit.
-func (n namedSync) which(ctx context.Context, r *reconcile.Reconciler, fits func(reconcile.Status) bool) (string, error) {
+func (n namedSync) which(ctx context.Context, a api, fits func(reconcile.Status) bool) (string, error) {
 	if n.Which != "" {
 		return n.Which, nil
 	}
-	all, err := r.List(ctx, 100)
+	newest, _, err := fetch[struct {
+		Syncs []reconcile.Status `json:"syncs"`
+	}](ctx, a, client.Request{Path: "/admin/syncs", Query: params("limit", "100")})
 	if err != nil {
 		return "", err
 	}
 	var ids []string
-	for _, st := range all {
+	for _, st := range newest.Syncs {
 		if fits(st) {
 			ids = append(ids, st.ID.String())
 		}
@@ -363,9 +202,9 @@ type syncShow struct{ namedSync }
 
 // Run shows one sync: without a name the newest.
 func (c syncShow) Run(ctx context.Context, s streams) error {
-	return s.reconciling(ctx, func(r *reconcile.Reconciler, _ reconcile.Actor) error {
+	return s.operate(ctx, func(a api) error {
 		first := true
-		which, err := c.which(ctx, r, func(reconcile.Status) bool {
+		which, err := c.which(ctx, a, func(reconcile.Status) bool {
 			was := first
 			first = false
 			return was
@@ -373,12 +212,12 @@ func (c syncShow) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
-		st, err := r.Status(ctx, which)
+		st, raw, err := fetch[reconcile.Status](ctx, a, client.Request{Path: client.Path("admin", "syncs", which)})
 		if err != nil {
-			return err
+			return about("sync "+which, err)
 		}
 		if s.asJSON {
-			return s.json(st)
+			return s.json(raw)
 		}
 		return s.showSync(st)
 	})
@@ -413,42 +252,31 @@ type syncPause struct{ namedSync }
 
 // Run pauses a sync.
 func (c syncPause) Run(ctx context.Context, s streams) error {
-	return c.change(ctx, s, "paused", func(r *reconcile.Reconciler, which string, who reconcile.Actor) error {
-		_, err := r.Pause(ctx, which, who)
-		return err
-	}, func(st reconcile.Status) bool { return st.State == reconcile.Running })
+	return c.change(ctx, s, "pause", "paused", func(st reconcile.Status) bool { return st.State == reconcile.Running })
 }
 
 type syncResume struct{ namedSync }
 
 // Run resumes a sync.
 func (c syncResume) Run(ctx context.Context, s streams) error {
-	return c.change(ctx, s, "resumed", func(r *reconcile.Reconciler, which string, who reconcile.Actor) error {
-		_, err := r.Resume(ctx, which, who)
-		return err
-	}, func(st reconcile.Status) bool { return st.State == reconcile.Paused })
+	return c.change(ctx, s, "resume", "resumed", func(st reconcile.Status) bool { return st.State == reconcile.Paused })
 }
 
 type syncCancel struct{ namedSync }
 
 // Run cancels a sync.
 func (c syncCancel) Run(ctx context.Context, s streams) error {
-	return c.change(ctx, s, "cancelled", func(r *reconcile.Reconciler, which string, who reconcile.Actor) error {
-		_, err := r.Cancel(ctx, which, who)
-		return err
-	}, func(st reconcile.Status) bool { return !st.Ended() })
+	return c.change(ctx, s, "cancel", "cancelled", func(st reconcile.Status) bool { return !st.Ended() })
 }
 
-func (n namedSync) change(ctx context.Context, s streams, done string, do func(*reconcile.Reconciler, string, reconcile.Actor) error,
-	fits func(reconcile.Status) bool,
-) error {
-	return s.reconciling(ctx, func(r *reconcile.Reconciler, who reconcile.Actor) error {
-		which, err := n.which(ctx, r, fits)
+func (n namedSync) change(ctx context.Context, s streams, action, done string, fits func(reconcile.Status) bool) error {
+	return s.operate(ctx, func(a api) error {
+		which, err := n.which(ctx, a, fits)
 		if err != nil {
 			return err
 		}
-		if err := do(r, which, who); err != nil {
-			return err
+		if _, err := a.Do(ctx, post(client.Path("admin", "syncs", which, action), nil)); err != nil {
+			return about("sync "+which, err)
 		}
 		return s.say(map[string]any{done: which}, fmt.Sprintf("Sync %s %s.", which, done))
 	})

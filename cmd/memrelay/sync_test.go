@@ -187,7 +187,7 @@ func TestSyncIsPausedResumedAndCancelled(t *testing.T) {
 func TestSyncAccount(t *testing.T) {
 	t.Parallel()
 	url, pool := openSyncs(t)
-	if got := connected(t, url, "sync", "account", "Acme"); got.code != exitUsage || !strings.Contains(got.err, "is no id of an account") {
+	if got := connected(t, url, "sync", "account", "Acme"); got.code != exitUsage || !strings.Contains(got.err, "want the digits of an account's id") {
 		t.Errorf("exit code %d\n%s", got.code, got.err)
 	}
 	onceThere(t, pool, `UPDATE accounts SET whole_at = now() WHERE account_id IN ('7', '8') AND (SELECT count(*) FROM accounts) = 2`)

@@ -2,17 +2,17 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/google/uuid"
 
 	"github.com/memrelay/memrelay/internal/access"
+	"github.com/memrelay/memrelay/internal/admin"
+	"github.com/memrelay/memrelay/internal/client"
 )
 
 type tokensCommand struct {
@@ -28,29 +28,29 @@ type tokensCreate struct {
 	Expires lifetime `help:"How long it is good, as 90d or 12h. Without it until it is revoked."`
 }
 
-// createdToken is what tokens create prints for machines.
-type createdToken struct {
-	Secret string `json:"token"` // this once
-	access.Token
-}
-
 // Run makes a token. Alone on its stream, so that it can be piped to where it is kept.
 func (c tokensCreate) Run(ctx context.Context, s streams) error {
-	return s.withTokens(ctx, func(t *access.Tokens, actor string) error {
-		secret, token, err := t.Create(ctx, actor, access.NewToken{
-			Name: c.Name, Scopes: c.Scopes, UserIDs: c.Users, Lasts: time.Duration(c.Expires),
-		})
-		if errors.Is(err, access.ErrInvalid) {
-			return usage(err)
-		}
+	in := map[string]any{"name": c.Name}
+	if len(c.Scopes) > 0 {
+		in["scopes"] = c.Scopes
+	}
+	if len(c.Users) > 0 {
+		in["user_ids"] = c.Users
+	}
+	if c.Expires > 0 {
+		in["expires_at"] = time.Now().Add(time.Duration(c.Expires)).UTC().Format(time.RFC3339Nano)
+	}
+	return s.operate(ctx, func(a api) error {
+		token, raw, err := fetch[admin.MadeToken](ctx, a, post("/admin/tokens", in))
 		if err != nil {
 			return err
 		}
 		if s.asJSON {
-			return s.json(createdToken{Secret: secret, Token: token})
+			return s.json(raw)
 		}
-		fmt.Fprintf(s.err, "Token %s may use %s for %s, %s. It is shown this once:\n", token.Name, strings.Join(token.Scopes, ", "), usersOf(token), endOf(token))
-		_, err = fmt.Fprintln(s.out, secret)
+		fmt.Fprintf(s.err, "Token %s may use %s for %s, %s. It is shown this once:\n",
+			token.Name, strings.Join(token.Scopes, ", "), usersOf(token.Token), endOf(token.Token))
+		_, err = fmt.Fprintln(s.out, token.Secret)
 		return err
 	})
 }
@@ -73,43 +73,42 @@ type tokensList struct{}
 
 // Run lists tokens; what they prove themselves with is not kept.
 func (tokensList) Run(ctx context.Context, s streams) error {
-	return s.withTokens(ctx, func(t *access.Tokens, _ string) error {
-		all, err := t.List(ctx)
+	return s.operate(ctx, func(a api) error {
+		answer, err := a.Do(ctx, client.Request{Path: "/admin/tokens"})
 		if err != nil {
 			return err
 		}
-		if s.asJSON {
-			return s.json(all)
+		rows, err := listed(answer.Body, "tokens")
+		if err != nil {
+			return err
 		}
-		now := time.Now()
-		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tNAME\tSTATE\tSCOPES\tUSERS\tCREATED\tEXPIRES\tLAST USED")
-		for _, r := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Name, r.State(now), strings.Join(r.Scopes, ","), usersOf(r),
-				timeOrNone(&r.CreatedAt), timeOrNone(r.ExpiresAt), timeOrNone(r.LastUsedAt))
-		}
-		return w.Flush()
+		return table(s, rows, "ID | NAME | STATE | SCOPES | USERS | CREATED | EXPIRES | LAST USED", func(t admin.ShownToken) []any {
+			return []any{
+				t.ID, t.Name, t.State, strings.Join(t.Scopes, ","), usersOf(t.Token), timeOrNone(&t.CreatedAt), timeOrNone(t.ExpiresAt), timeOrNone(t.LastUsedAt),
+			}
+		})
 	})
 }
 
 type tokensRevoke struct {
 	Which string `arg:"" name:"name-or-id" help:"As tokens list prints them."`
+	asking
 }
 
-// Run revokes a token.
+// Run revokes a token, once somebody has said so.
 func (c tokensRevoke) Run(ctx context.Context, s streams) error {
-	return s.withTokens(ctx, func(t *access.Tokens, actor string) error {
-		id, name, err := t.Revoke(ctx, actor, c.Which)
+	if err := c.ask(ctx, s, "Revoke the token %s for good?", c.Which); err != nil {
+		return err
+	}
+	return s.operate(ctx, func(a api) error {
+		gone, _, err := fetch[struct {
+			ID   uuid.UUID `json:"id"`
+			Name string    `json:"name"`
+		}](ctx, a, client.Request{Method: http.MethodDelete, Path: client.Path("admin", "tokens", c.Which)})
 		if err != nil {
-			return err
+			return about("token "+c.Which, err)
 		}
-		return s.say(map[string]any{"revoked": id, "name": name}, fmt.Sprintf("Token %s revoked.", name))
-	})
-}
-
-func (s streams) withTokens(ctx context.Context, do func(t *access.Tokens, actor string) error) error {
-	return s.withPool(ctx, func(pool *pgxpool.Pool) error {
-		return do(access.NewTokens(pool, rand.Reader, time.Now), "command line, "+account())
+		return s.say(map[string]any{"revoked": gone.ID, "name": gone.Name}, fmt.Sprintf("Token %s revoked.", gone.Name))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/memrelay/memrelay/internal/access"
+	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/dbtest"
 )
 
@@ -43,7 +44,7 @@ func TestTheLifeOfAToken(t *testing.T) {
 		t.Errorf("said %q, want %q", made.err, want)
 	}
 	before := time.Now()
-	limited := decode[createdToken](t, command(t, url, "tokens", "create", "reader", "--user=zoho:77", "--user=ada, the first", "--scope=memory",
+	limited := decode[admin.MadeToken](t, command(t, url, "tokens", "create", "reader", "--user=zoho:77", "--user=ada, the first", "--scope=memory",
 		"--scope=admin:read", "--expires=90d", "--json"))
 	want := access.Token{ID: limited.ID, Name: "reader", Scopes: []string{"admin:read", "memory"}, UserIDs: []string{"ada, the first", "zoho:77"}}
 	if diff := cmp.Diff(want, limited.Token, cmpopts.IgnoreFields(access.Token{}, "CreatedAt", "ExpiresAt")); diff != "" {
@@ -63,10 +64,10 @@ func TestTheLifeOfAToken(t *testing.T) {
 		t.Error("the list says a secret")
 	}
 
-	if got := command(t, url, "tokens", "revoke", "bot").done(t); got != "Token bot revoked.\n" {
+	if got := command(t, url, "tokens", "revoke", "bot", "--yes").done(t); got != "Token bot revoked.\n" {
 		t.Errorf("printed %q", got)
 	}
-	command(t, url, "tokens", "revoke", limited.ID.String(), "--json").done(t)
+	command(t, url, "tokens", "revoke", limited.ID.String(), "--yes", "--json").done(t)
 	for _, a := range decode[[]access.Token](t, command(t, url, "tokens", "list", "--json")) {
 		if a.RevokedAt == nil {
 			t.Errorf("%s is not revoked", a.Name)
@@ -92,14 +93,15 @@ func TestTokensThatCannotBe(t *testing.T) {
 		"no name":                   {[]string{"create"}, exitUsage, "<name>"},
 		"a name with a space":       {[]string{"create", "my bot"}, exitUsage, "want a name"},
 		"a name that is an id":      {[]string{"create", "00000000-0000-0000-0000-000000000000"}, exitUsage, "looks like an id"},
-		"a name that is taken":      {[]string{"create", "bot"}, exitFailed, "there is a token of this name"},
+		"a name that is taken":      {[]string{"create", "bot"}, exitFailed, "There is a token of this name"},
 		"a scope that is none":      {[]string{"create", "b", "--scope=all"}, exitUsage, "want scopes among memory, admin:read, admin:write"},
 		"a user that is none":       {[]string{"create", "b", "--user= "}, exitUsage, "want user ids"},
 		"a time that is over":       {[]string{"create", "b", "--expires=-1h"}, exitUsage, "want a time such as 90d"},
 		"no time at all":            {[]string{"create", "b", "--expires=0d"}, exitUsage, "want a time such as 90d"},
 		"a time beyond all":         {[]string{"create", "b", "--expires=9999999d"}, exitUsage, "want a time such as 90d"},
 		"a time that is none":       {[]string{"create", "b", "--expires=soon"}, exitUsage, "want a time such as 90d"},
-		"a token that is not there": {[]string{"revoke", "nobody"}, exitFailed, `"nobody": there is no such token`},
+		"a token that is not there": {[]string{"revoke", "nobody", "--yes"}, exitFailed, "token nobody: There is no such thing."},
+		"an end that nobody meant":  {[]string{"revoke", "bot"}, exitUsage, "say --yes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

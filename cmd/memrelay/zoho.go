@@ -353,6 +353,7 @@ type zohoReport struct {
 
 // Run says how the connection stands; it asks Zoho nothing.
 func (zohoStatus) Run(ctx context.Context, s streams) error {
+	s.onlyHere("zoho status")
 	p, err := s.zohoParty()
 	if err != nil {
 		return err
@@ -417,15 +418,16 @@ func clock(at *time.Time) string {
 }
 
 type zohoDisconnect struct {
-	Yes   bool `help:"Yes, records are to be read from Zoho no more."`
 	Local bool `help:"Only forget it here; it stays good at Zoho."`
+	asking
 }
 
 // Run revokes what is stored, and forgets it. When it cannot be revoked it is
 // not forgotten either: whoever forgets it could never revoke it.
 func (c zohoDisconnect) Run(ctx context.Context, s streams) error {
-	if !c.Yes {
-		return usage(errors.New("records will be read from Zoho no more; say --yes"))
+	s.onlyHere("zoho disconnect")
+	if err := c.ask(ctx, s, "Read records from Zoho no more?"); err != nil {
+		return err
 	}
 	p, err := s.zohoParty()
 	if err != nil {

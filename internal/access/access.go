@@ -42,8 +42,9 @@ const Admin = "admin"
 type Identity struct {
 	Actor   string // "token/<name>", or Admin
 	Scopes  []string
-	UserIDs []string // whose memories it may see and change
-	All     bool     // it may see and change everybody's
+	UserIDs []string   // whose memories it may see and change
+	All     bool       // it may see and change everybody's
+	Until   *time.Time // when its token expires; nil: never
 }
 
 // May reports whether it has the scope.
@@ -105,7 +106,7 @@ func (a *Access) Authenticate(ctx context.Context, header http.Header) (Identity
 		return Identity{}, fmt.Errorf("find token: %w", err)
 	}
 	a.touch(row.ID, row.LastUsedAt, now)
-	return Identity{Actor: "token/" + row.Name, Scopes: row.Scopes, UserIDs: row.UserIds, All: row.Everybody}, nil
+	return Identity{Actor: "token/" + row.Name, Scopes: row.Scopes, UserIDs: row.UserIds, All: row.Everybody, Until: row.ExpiresAt}, nil
 }
 
 // bearer returns the token of the one Authorization header; the scheme's case does

@@ -80,7 +80,7 @@ func TestAuthenticate(t *testing.T) {
 	t.Parallel()
 	g := newGate(t)
 	all, _ := g.create(t, access.NewToken{Name: "all"})
-	some, _ := g.create(t, access.NewToken{Name: "some", UserIDs: []string{"zoho:77", "ada", "ada"}, Scopes: []string{access.AdminRead, access.Memory}, Lasts: time.Hour})
+	some, ending := g.create(t, access.NewToken{Name: "some", UserIDs: []string{"zoho:77", "ada", "ada"}, Scopes: []string{access.AdminRead, access.Memory}, Lasts: time.Hour})
 	revoked, _ := g.create(t, access.NewToken{Name: "revoked"})
 	if _, _, err := g.tokens.Revoke(t.Context(), "ada", "revoked"); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestAuthenticate(t *testing.T) {
 		err    error
 	}{
 		{"a token for everybody", with(all), access.Identity{Actor: "token/all", Scopes: []string{"memory"}, UserIDs: []string{}, All: true}, nil},
-		{"a token for some", with(some), access.Identity{Actor: "token/some", Scopes: []string{"admin:read", "memory"}, UserIDs: []string{"ada", "zoho:77"}}, nil},
+		{"a token for some", with(some), access.Identity{Actor: "token/some", Scopes: []string{"admin:read", "memory"}, UserIDs: []string{"ada", "zoho:77"}, Until: ending.ExpiresAt}, nil},
 		{"the scheme in another case", http.Header{"Authorization": {"bEARER  " + all + " "}}, access.Identity{Actor: "token/all", Scopes: []string{"memory"}, UserIDs: []string{}, All: true}, nil},
 		{"ADMIN_TOKEN", with(adminToken), access.Identity{Actor: "admin", Scopes: access.Scopes(), All: true}, nil},
 		{"a part of ADMIN_TOKEN", with(adminToken[:len(adminToken)-1]), access.Identity{}, access.ErrUnauthorized},

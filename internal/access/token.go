@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/respond"
 )
 
 // Errors that callers branch on.
@@ -28,6 +29,9 @@ var (
 	ErrInvalid = errors.New("cannot be made")
 	// ErrTaken is returned for the name of a token that is there and not revoked.
 	ErrTaken = errors.New("there is a token of this name: revoke it first, or take another name")
+	// ErrBeyond is wrapped by what says how a token would do more than the one that it is
+	// asked for with.
+	ErrBeyond = errors.New("would do more than yours")
 	// ErrNotFound is returned for a token that is not there, or was revoked before.
 	ErrNotFound = errors.New("there is no such token that is not revoked")
 )
@@ -116,9 +120,9 @@ func (t *Tokens) Create(ctx context.Context, actor string, n NewToken) (secret s
 		if err != nil {
 			return fmt.Errorf("insert token: %w", err)
 		}
-		return audit(ctx, tx, actor, "token.create", token.ID, map[string]any{
-			"name": token.Name, "scopes": token.Scopes, "user_ids": token.UserIDs, "expires_at": token.ExpiresAt,
-		})
+		return audit(ctx, tx, actor, "token.create", token.ID, map[string]any{"name": token.Name, "before": nil, "after": map[string]any{
+			"scopes": token.Scopes, "user_ids": token.UserIDs, "expires_at": token.ExpiresAt,
+		}})
 	})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.ConstraintName == "api_tokens_name_key" {
@@ -128,6 +132,34 @@ func (t *Tokens) Create(ctx context.Context, actor string, n NewToken) (secret s
 		return "", Token{}, err
 	}
 	return secret, token, nil
+}
+
+// CreateFor is Create for a request: who asks cannot make what may do more than they
+// may themselves, by scopes, by user_ids, or for longer. That is an ErrBeyond.
+func (t *Tokens) CreateFor(ctx context.Context, who Identity, n NewToken) (secret string, token Token, err error) {
+	if len(n.Scopes) == 0 {
+		n.Scopes = []string{Memory}
+	}
+	if err := n.check(); err != nil {
+		return "", Token{}, err
+	}
+	for _, s := range n.Scopes {
+		if !who.May(s) {
+			return "", Token{}, fmt.Errorf("a token with the scope %s %w", s, ErrBeyond)
+		}
+	}
+	if !who.All && len(n.UserIDs) == 0 {
+		return "", Token{}, fmt.Errorf("a token for everybody %w", ErrBeyond)
+	}
+	for _, id := range n.UserIDs {
+		if !who.All && !slices.Contains(who.UserIDs, id) {
+			return "", Token{}, fmt.Errorf("a token for others %w", ErrBeyond)
+		}
+	}
+	if who.Until != nil && (n.Lasts == 0 || t.now().Add(n.Lasts).After(*who.Until)) {
+		return "", Token{}, fmt.Errorf("a token that outlives the one it is made with %w", ErrBeyond)
+	}
+	return t.Create(ctx, who.Actor, n)
 }
 
 // distinct returns the values in order, each once; nil for none.
@@ -196,7 +228,9 @@ func (t *Tokens) Revoke(ctx context.Context, actor, which string) (id uuid.UUID,
 			return fmt.Errorf("revoke token: %w", err)
 		}
 		id, name = row.ID, row.Name
-		return audit(ctx, tx, actor, "token.revoke", row.ID, map[string]any{"name": row.Name})
+		return audit(ctx, tx, actor, "token.revoke", row.ID, map[string]any{
+			"name": row.Name, "before": map[string]any{"revoked_at": nil}, "after": map[string]any{"revoked_at": now.UTC()},
+		})
 	})
 	return id, name, err
 }
@@ -206,7 +240,8 @@ func audit(ctx context.Context, tx pgx.Tx, actor, action string, token uuid.UUID
 	if err != nil {
 		return fmt.Errorf("encode audit details: %w", err)
 	}
-	if err := db.New(tx).InsertAudit(ctx, db.InsertAuditParams{Actor: actor, Action: action, Object: "token/" + token.String(), Details: encoded}); err != nil {
+	p := db.InsertAuditParams{Actor: actor, Action: action, Object: "token/" + token.String(), Details: encoded, RequestID: respond.RequestID(ctx)}
+	if err := db.New(tx).InsertAudit(ctx, p); err != nil {
 		return fmt.Errorf("insert audit: %w", err)
 	}
 	return nil

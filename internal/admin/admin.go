@@ -31,6 +31,8 @@ var (
 	ErrNotDead = errors.New("is not dead")
 	// ErrNoBody is returned for an event whose body retention has removed.
 	ErrNoBody = errors.New("cannot be run again: its body is no longer stored")
+	// ErrBodyGone is returned for a body that retention has removed.
+	ErrBodyGone = errors.New("its body is no longer stored")
 	// ErrLetter is returned for an id that names no dead letter.
 	ErrLetter = errors.New("want event/ID or delivery/ID")
 )

@@ -115,10 +115,25 @@ func milliseconds(d time.Duration) float64 {
 // endpoint.ErrEndpointGone, and then changed nothing.
 func (d *Deliveries) Resend(ctx context.Context, who Actor, id int64, reason string) (Delivery, error) {
 	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		before, err := q.GetDeliveryStatus(ctx, id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("delivery %d %w", id, ErrNotFound)
+		}
+		if err != nil {
+			return fmt.Errorf("look at delivery %d: %w", id, err)
+		}
 		if err := d.resend(ctx, tx, d.jobs, id); err != nil {
 			return fmt.Errorf("resend delivery %d: %w", id, err)
 		}
-		return audit(ctx, tx, who, "delivery.resend", "delivery/"+strconv.FormatInt(id, 10), map[string]any{"reason": reason})
+		after, err := q.GetDeliveryStatus(ctx, id)
+		if err != nil {
+			return fmt.Errorf("look at delivery %d again: %w", id, err)
+		}
+		status := func(s string) map[string]any { return map[string]any{"status": s} }
+		return audit(ctx, tx, who, "delivery.resend", "delivery/"+strconv.FormatInt(id, 10), map[string]any{
+			"before": status(before), "after": status(after), "reason": reason,
+		})
 	})
 	if err != nil {
 		return Delivery{}, err

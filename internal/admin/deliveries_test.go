@@ -460,7 +460,7 @@ func TestResendIsAuditedOrChangesNothing(t *testing.T) {
 	if err != nil || got.Status != "pending" {
 		t.Errorf("resent: %+v, %v", got, err)
 	}
-	a.wantAudit(t, fmt.Sprintf(`ada request-7 delivery.resend delivery/%d {"reason": "they lost it"}`, id))
+	a.wantAudit(t, fmt.Sprintf(`ada request-7 delivery.resend delivery/%d {"after": {"status": "pending"}, "before": {"status": "delivered"}, "reason": "they lost it"}`, id))
 	before := a.picture(t)
 	refused := admin.NewDeliveries(a.pool, a.jobs, func(ctx context.Context, tx pgx.Tx, _ lane.Inserter, id int64) error {
 		if _, err := tx.Exec(ctx, `UPDATE deliveries SET status = 'dead' WHERE id = $1`, id); err != nil {

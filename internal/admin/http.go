@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +41,12 @@ type Parts struct {
 	Endpoints    *endpoint.Store
 	Redeliveries *endpoint.Redeliveries
 	Deliveries   *Deliveries
+	Admin        *Admin
+	Events       *Events
+	Replays      *Replays
+	Stream       *Stream
 	Test         TestEndpoint
+	Running      Running
 	Now          func() time.Time
 }
 
@@ -68,6 +75,8 @@ func (h *HTTP) Routes(r chi.Router) {
 	do.Post("/endpoints/{endpoint}/rotate", handle(h.rotateEndpoint))
 	do.Post("/endpoints/{endpoint}/test", handle(h.testEndpoint))
 
+	h.eventRoutes(look, do)
+
 	// What they missed.
 	do.Post("/endpoints/{endpoint}/recover", handle(h.recoverEndpoint))
 	do.Post("/endpoints/{endpoint}/replay", handle(h.replayEndpoint))
@@ -79,6 +88,8 @@ func (h *HTTP) Routes(r chi.Router) {
 	look.Get("/deliveries", handle(h.listDeliveries))
 	look.Get("/deliveries/{id}", handle(h.getDelivery))
 	do.Post("/deliveries/{id}/resend", handle(h.resendDelivery))
+
+	h.runningRoutes(look, do)
 }
 
 // call is one request on its way through a route.
@@ -106,8 +117,19 @@ func handle(do func(*call) error) http.HandlerFunc {
 }
 
 func (c *call) take() (err error) {
+	// What Postgres cannot keep is nowhere: a name with it is nobody's, a filter none.
+	for _, part := range chi.RouteContext(c.ctx()).URLParams.Values {
+		if !keepable(part) {
+			return ErrNotFound
+		}
+	}
 	if c.params, err = body.Query(c.r); err != nil {
 		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.params)) {
+		if slices.ContainsFunc(c.params[name], func(text string) bool { return !keepable(text) }) {
+			return wrong(body.Shorten(name), "want UTF-8 without NUL")
+		}
 	}
 	if c.r.Method == http.MethodPost || c.r.Method == http.MethodPatch {
 		c.body, err = body.Receive(c.w, c.r, maxBody)

@@ -68,8 +68,8 @@ func (h *HTTP) getDelivery(c *call) error {
 // resendDelivery: POST /admin/deliveries/{id}/resend. Answers 200 with the delivery,
 // which is open again.
 func (h *HTTP) resendDelivery(c *call) error {
-	var reason string
-	if err := c.optional(body.Object{"reason": body.Text(&reason)}); err != nil {
+	reason, err := c.reason()
+	if err != nil {
 		return err
 	}
 	id, err := c.number()

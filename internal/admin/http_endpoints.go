@@ -115,8 +115,8 @@ func (h *HTTP) deleteEndpoint(c *call) error {
 // pauseEndpoint: POST /admin/endpoints/{endpoint}/pause. Answers 200 with the endpoint;
 // what comes for it is kept until it is resumed.
 func (h *HTTP) pauseEndpoint(c *call) error {
-	var reason string
-	if err := c.optional(body.Object{"reason": body.Text(&reason)}); err != nil {
+	reason, err := c.reason()
+	if err != nil {
 		return err
 	}
 	e, err := h.p.Endpoints.Pause(c.ctx(), c.who, c.which(), reason)
@@ -129,8 +129,8 @@ func (h *HTTP) pauseEndpoint(c *call) error {
 // resumeEndpoint: POST /admin/endpoints/{endpoint}/resume. Answers 200 with the
 // endpoint, one that was paused as well as one that was disabled.
 func (h *HTTP) resumeEndpoint(c *call) error {
-	var reason string
-	if err := c.optional(body.Object{"reason": body.Text(&reason)}); err != nil {
+	reason, err := c.reason()
+	if err != nil {
 		return err
 	}
 	e, err := h.p.Endpoints.Resume(c.ctx(), c.who, c.which(), reason)

@@ -32,6 +32,9 @@ func (h *HTTP) redeliver(c *call, kind string) error {
 	if err := c.only(fields); err != nil {
 		return err
 	}
+	if err := checkReason(in.Reason); err != nil {
+		return err
+	}
 	if since == nil {
 		return wrong("since", "want a time as 2030-01-31T12:00:00Z")
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/memrelay/memrelay/internal/access"
 	"github.com/memrelay/memrelay/internal/api"
 	"github.com/memrelay/memrelay/internal/catalogue"
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
@@ -94,7 +95,7 @@ func (h *house) serve(t testing.TB) {
 		Access: gate, Store: store, Events: events, Log: log, Runner: memory.NewRuns(h.pool, jobs), Grapher: memory.NewGraphs(h.pool),
 		Searcher: memory.NewSearcher(h.pool, memory.SearchOptions{Language: "english", Now: time.Now, Log: log}),
 	}).Routes)
-	server := httptest.NewServer(r)
+	server := httptest.NewServer(contracttest.Wrap(t, r))
 	t.Cleanup(server.Close)
 	h.url = server.URL
 }

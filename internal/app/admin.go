@@ -11,7 +11,6 @@ import (
 
 	"github.com/memrelay/memrelay/db"
 	"github.com/memrelay/memrelay/internal/admin"
-	"github.com/memrelay/memrelay/internal/catalogue"
 	"github.com/memrelay/memrelay/internal/config"
 	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/lane"
@@ -32,23 +31,6 @@ func newGuard(cfg config.Config) *outbound.Guard {
 	return outbound.NewGuard(cfg.OutboundAllowPrivate, cfg.OutboundPorts)
 }
 
-// NewTest makes what sends endpoints test webhooks from this process, and what
-// releases its connections afterwards.
-func NewTest(cfg config.Config, pool *pgxpool.Pool, endpoints *endpoint.Store, version string, now func() time.Time) (admin.TestEndpoint, func(), error) {
-	box, err := NewBox(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	events, err := catalogue.New()
-	if err != nil {
-		return nil, nil, err
-	}
-	o := cfg.Outbound
-	targets := outbound.NewTargets(newGuard(cfg).TransportWith, box, endpoint.EnvCredentials(o.Token, o.Secret), now)
-	tester := outbound.NewTester(targets, version, outbound.Endpoint{}, events, Sender(cfg), now)
-	return testThrough(tester, pool, endpoints), targets.CloseIdleConnections, nil
-}
-
 func testThrough(tester *outbound.Tester, pool *pgxpool.Pool, endpoints *endpoint.Store) admin.TestEndpoint {
 	return func(ctx context.Context, which, event string) (admin.TestOutcome, error) {
 		shown, err := endpoints.Get(ctx, which)
@@ -67,16 +49,27 @@ func testThrough(tester *outbound.Tester, pool *pgxpool.Pool, endpoints *endpoin
 	}
 }
 
+// heartbeat is how often who follows events hears something: proxies close what has been
+// silent for half a minute.
+const heartbeat = 15 * time.Second
+
 // buildAdmin builds what operators talk to.
 func (a *App) buildAdmin() error {
 	endpoints, err := NewEndpoints(a.cfg, a.pool, a.jobs, a.o.Now)
 	if err != nil {
 		return err
 	}
+	running, err := a.running()
+	if err != nil {
+		return err
+	}
+	a.stream = admin.NewStream(a.pool, heartbeat, a.log)
 	a.operators = admin.NewHTTP(admin.Parts{
 		Access: a.agents.access, Endpoints: endpoints, Redeliveries: endpoint.NewRedeliveries(a.pool, a.jobs),
 		Deliveries: admin.NewDeliveries(a.pool, a.jobs, outbound.Resend),
-		Test:       testThrough(a.agents.tester, a.pool, endpoints), Now: a.o.Now,
+		Admin:      admin.New(a.pool, a.jobs, outbound.Retry), Events: admin.NewEvents(a.pool), Stream: a.stream,
+		Replays: admin.NewReplays(a.pool, a.search, a.jobs),
+		Test:    testThrough(a.agents.tester, a.pool, endpoints), Running: running, Now: a.o.Now,
 	})
 	return nil
 }

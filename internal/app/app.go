@@ -36,6 +36,8 @@ import (
 	"github.com/memrelay/memrelay/internal/postgres"
 	"github.com/memrelay/memrelay/internal/process"
 	"github.com/memrelay/memrelay/internal/reconcile"
+	"github.com/memrelay/memrelay/internal/rejected"
+	"github.com/memrelay/memrelay/internal/retention"
 	"github.com/memrelay/memrelay/internal/zoho"
 )
 
@@ -48,6 +50,8 @@ type Options struct {
 	Work bool
 	// Now is the clock; nil: the machine's.
 	Now func() time.Time
+	// Environ is what the settings were read from, for operators who ask where one is from.
+	Environ []string
 }
 
 const (
@@ -85,10 +89,15 @@ type App struct {
 	relayer   *outbound.Relayer // nil: no jobs are worked
 	router    *process.Router   // nil: no jobs are worked
 	here      *lane.Here        // the syncs that the router hands over
+	pauses    pauses
 	agents    agents
 	operators *admin.HTTP
-	remote    *Remote        // the memory system that follows; nil: none does
-	mirror    *mirror.Mirror // nil: none follows
+	stream    *admin.Stream
+	stats     *admin.Stats
+	refusals  *rejected.Log
+	remote    *Remote              // the memory system that follows; nil: none does
+	mirror    *mirror.Mirror       // nil: none follows
+	retention *retention.Retention // nil: events are kept for ever
 
 	// What needs Zoho; nil when it is not connected.
 	zoho       *zoho.Client
@@ -144,6 +153,7 @@ func (a *App) build() error {
 		}
 	}
 	a.counts = counter.New(a.pool, a.process, host, slots, a.log)
+	a.refusals = rejected.New(a.pool, a.counts, a.log)
 	// Workers insert jobs through the client that works them, which is built of
 	// the workers: they get it by way of this value.
 	inserter := &clientInserter{}
@@ -191,7 +201,9 @@ func (a *App) build() error {
 		return fmt.Errorf("build the job client: %w", err)
 	}
 	inserter.client = a.jobs
+	a.buildRetention()
 	a.ingester = inbound.NewIngester(a.pool, a.jobs, a.counts, a.cfg.ZohoModules, group.Options{})
+	a.ingester.Share(a.cfg.Inbound.SourceShare, a.o.Now)
 	a.health = health.New(a.pool, a.counts, a.cfg.Inbound.MaxQueueSize, a.o.Now, a.concerns, a.mirrorConcerns, a.endpointConcerns)
 	return a.buildAdmin()
 }
@@ -213,6 +225,8 @@ func (a *App) queues() map[string]river.QueueConfig {
 		job.QueueDeliver: q(100),
 		// Each opens deliveries for some seconds and then goes to the end of the line.
 		job.QueueRedeliver: {MaxWorkers: 4, FetchPollInterval: 200 * time.Millisecond},
+		// Each runs events again for some seconds, while the backlog has room.
+		job.QueueReplay: {MaxWorkers: 2, FetchPollInterval: 200 * time.Millisecond},
 		// Calls of the memory system that follows, at one time.
 		job.QueueMirror: q(a.cfg.Inbound.NumWorkers),
 		// Work on all of what a user's memory holds; it keeps one connection busy.
@@ -235,7 +249,7 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 		router.Apply(a.applier)
 	}
 	syncer := process.NewSyncer(a.pool, jobs, a.source(), a.counts, retry, a.writer, a.o.Now, a.log)
-	a.router, a.here = router, lane.NewHere(a.pool, a.process, syncsHere, a.log)
+	a.router, a.here = router, lane.NewHere(a.pool, a.process, syncsHere, a.pauses.held(job.QueueSync), a.log)
 	router.HandTo(syncer, a.here)
 	river.AddWorker(workers, router)
 	river.AddWorker(workers, syncer)
@@ -244,10 +258,17 @@ func (a *App) workers(jobs *clientInserter) *river.Workers {
 	mirror.AddWorkers(workers, a.mirror)
 	river.AddWorker(workers, memory.NewRunner(a.pool, jobs, a.writer, a.o.Now, a.log))
 	a.relayer = outbound.NewRelayer(a.pool, jobs, a.deliverer, a.log)
-	a.writer.Nudge(a.relayer.Nudge)
+	a.deliverer.Hold(a.pauses.held(job.QueueDeliver))
+	relayHeld := a.pauses.held(job.QueueRelay)
+	a.writer.Nudge(func() {
+		if !relayHeld() {
+			a.relayer.Nudge()
+		}
+	})
 	river.AddWorker(workers, a.relayer)
 	river.AddWorker(workers, a.deliverer)
 	river.AddWorker(workers, outbound.NewRedeliverer(a.pool, jobs, a.log))
+	river.AddWorker(workers, admin.NewReplayer(admin.NewReplays(a.pool, a.search, jobs), a.log))
 	return workers
 }
 
@@ -296,6 +317,10 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 		if err := outbound.SetEnv(ctx, a.pool, a.jobs, a.endpoint()); err != nil {
 			return errors.Join(stopped(ctx, err), closeListener(ln))
 		}
+		// Before the first work is begun.
+		if _, err := a.lookAtPauses(ctx); err != nil {
+			return errors.Join(stopped(ctx, err), closeListener(ln))
+		}
 	}
 	// The counters go on until the last job has counted.
 	counting, stopCounting := context.WithCancel(context.WithoutCancel(ctx))
@@ -305,12 +330,16 @@ func (a *App) Run(ctx context.Context, ln net.Listener) error {
 	g, gctx := errgroup.WithContext(ctx)
 	if ln != nil {
 		g.Go(func() error { return a.serve(gctx, ln) })
+		g.Go(func() error { a.refusals.Run(gctx); return nil })
 	}
+	g.Go(func() error { a.keepSums(gctx); return nil })
 	if a.o.Work {
 		g.Go(func() error { return a.work(gctx) })
 		g.Go(func() error { a.relayer.Run(gctx); return nil })
 		g.Go(func() error { a.sweep(gctx); return nil })
 		g.Go(func() error { a.rescue(gctx); return nil })
+		g.Go(func() error { a.watchPauses(gctx); return nil })
+		g.Go(func() error { a.retain(gctx); return nil })
 	}
 	g.Go(func() error { <-gctx.Done(); return nil })
 	err := g.Wait()
@@ -371,6 +400,8 @@ func (a *App) serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+	// Who follows events would be waited for until the time is up.
+	server.RegisterOnShutdown(a.stream.Stop)
 	shut := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -398,7 +429,10 @@ func (a *App) work(ctx context.Context) error {
 	// Requests that have outlived their jobs get the same time as those.
 	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(a.cfg.ShutdownTimeout, cancel) })
+	stop := context.AfterFunc(ctx, func() {
+		a.deliverer.Hush()
+		time.AfterFunc(a.cfg.ShutdownTimeout, cancel)
+	})
 	defer stop()
 	<-a.jobs.Stopped()
 	a.router.Wait()

@@ -62,6 +62,10 @@ var importRules = []struct {
 		of:  []string{"internal/match"}, not: []string{"..."},
 	},
 	{
+		why: "whoever asks the API knows no more of us than anybody who asks it",
+		of:  []string{"internal/client"}, not: []string{"..."},
+	},
+	{
 		why: "who webhooks go to is below those who send them, and whoever shows or changes it",
 		of:  []string{"internal/endpoint"}, not: stations,
 	},
@@ -77,7 +81,7 @@ var importRules = []struct {
 	{
 		why: "imports go down only: a station is built by app, from settings that app hands it",
 		of: append([]string{
-			"internal/memory", "internal/memory/...", "internal/endpoint", "internal/body", "internal/access", "internal/catalogue", "internal/breaker", "internal/connection", "internal/lane", "internal/counter", "internal/health", "internal/postgres", "migrations",
+			"internal/memory", "internal/memory/...", "internal/endpoint", "internal/body", "internal/access", "internal/catalogue", "internal/breaker", "internal/connection", "internal/lane", "internal/counter", "internal/health", "internal/postgres", "internal/retention", "migrations",
 		}, stations...),
 		not: []string{"internal/app", "internal/config", "internal/telemetry", "cmd/..."},
 	},
@@ -88,6 +92,10 @@ var importRules = []struct {
 	{
 		why:    "testcontainers brings a hundred modules: one leaf links it",
 		except: []string{"internal/dbtest/container"}, not: []string{"github.com/testcontainers/..."},
+	},
+	{
+		why:    "Redis is what others leave behind: one leaf reads it",
+		except: []string{"internal/importer"}, not: []string{"github.com/redis/..."},
 	},
 	{
 		why:    "dbtest is for tests",

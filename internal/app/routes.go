@@ -5,6 +5,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/memrelay/memrelay"
+	"github.com/memrelay/memrelay/internal/contract/pages"
 	"github.com/memrelay/memrelay/internal/inbound"
 	"github.com/memrelay/memrelay/internal/respond"
 )
@@ -12,7 +14,7 @@ import (
 // Handler is the map of the service: every route, and who calls it.
 func (a *App) Handler() http.Handler {
 	r := chi.NewRouter()
-	respond.Use(r, a.log)
+	respond.Use(r, a.log, respond.OnRefusal(a.refused), respond.TrustProxies(a.cfg.TrustedProxies))
 
 	if a.cfg.Inbound.Enabled {
 		// Zoho, and anything that signs like it.
@@ -32,6 +34,9 @@ func (a *App) Handler() http.Handler {
 
 	// Operators, with a token of their scopes.
 	r.Route("/admin", a.operators.Routes)
+
+	// Whoever writes a client; no token, for nothing in it is secret.
+	pages.New(memrelay.OpenAPI).Routes(r)
 
 	// Monitors; no token.
 	r.Method(http.MethodGet, "/livez", respond.Handler(a.health.Live))

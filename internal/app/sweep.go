@@ -9,6 +9,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/admin"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/endpoint"
 	"github.com/memrelay/memrelay/internal/job"
@@ -90,7 +91,7 @@ func (a *App) sweep(ctx context.Context) {
 func (a *App) Sweep(ctx context.Context) (int, error) {
 	mended := 0
 	for _, mend := range []func(context.Context, pgx.Tx) (int, error){
-		a.mendEvents, a.mendAccounts, a.mendMirrors, a.mendRuns, a.mendOutbox, a.mendEndpoints, a.mendRedeliveries,
+		a.mendEvents, a.mendAccounts, a.mendMirrors, a.mendRuns, a.mendOutbox, a.mendEndpoints, a.mendRedeliveries, a.mendReplays,
 	} {
 		for {
 			n, err := a.alone(ctx, pgx.TxOptions{}, mend)
@@ -264,6 +265,10 @@ func (a *App) mendRuns(ctx context.Context, tx pgx.Tx) (int, error) {
 
 func (a *App) mendRedeliveries(ctx context.Context, tx pgx.Tx) (int, error) {
 	return endpoint.NewRedeliveries(a.pool, a.jobs).Mend(ctx, tx, sweepRows)
+}
+
+func (a *App) mendReplays(ctx context.Context, tx pgx.Tx) (int, error) {
+	return admin.NewReplays(a.pool, a.search, a.jobs).Mend(ctx, tx, sweepRows)
 }
 
 func (a *App) fold(ctx context.Context, tx pgx.Tx) (int, error) {

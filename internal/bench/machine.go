@@ -28,7 +28,7 @@ type machine struct {
 
 // settingsNamed are those of the server that decide about speed and safety.
 func settingsNamed() []string {
-	return []string{"fsync", "synchronous_commit", "wal_sync_method", "full_page_writes", "shared_buffers", "max_wal_size", "wal_level"}
+	return []string{"fsync", "synchronous_commit", "wal_sync_method", "full_page_writes", "shared_buffers", "max_wal_size", "min_wal_size", "wal_level"}
 }
 
 func (b *bench) machine(ctx context.Context) (machine, error) {

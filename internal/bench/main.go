@@ -8,6 +8,7 @@
 //	go run ./internal/bench -quick          the same in less than a minute; says little
 //	go run ./internal/bench -only door      a part; -only help lists them
 //	go run ./internal/bench -growth         with up to ten million events stored
+//	go run ./internal/bench -retention      while a million old events are deleted
 //	go run ./internal/bench -bloat 20m      what tables grow to under a steady load
 package main
 
@@ -42,6 +43,7 @@ func main() {
 	flag.DurationVar(&o.bloat, "bloat", 0, "measure what tables grow to in so long a time instead")
 	flag.BoolVar(&o.syncs, "syncs", false, "measure syncs of Zoho instead")
 	flag.BoolVar(&o.search, "search", false, "measure searches among a million memories instead; takes some minutes and 3 GB")
+	flag.BoolVar(&o.retention, "retention", false, "measure the door while old events are deleted instead; takes some minutes and 2 GB")
 	flag.DurationVar(&o.outage, "outage", 0, "measure what follows when a receiver is away for so long instead")
 	flag.StringVar(&o.dir, "dir", "", "where the server's data lies; a disk, not memory (default: a folder for temporary files)")
 	flag.StringVar(&o.docs, "docs", "", "the folder of performance.md, whose table, chart and JSON are written anew")
@@ -56,6 +58,7 @@ type options struct {
 	seconds, rounds int
 	quick, growth   bool
 	syncs, search   bool
+	retention       bool
 	only, dir, docs string
 	most            int64
 	outage, bloat   time.Duration
@@ -102,6 +105,8 @@ func (b *bench) measurements() ([]measurement, error) {
 		return []measurement{{"syncs", b.syncs}}, nil
 	case b.o.search:
 		return []measurement{{"search", b.searches}}, nil
+	case b.o.retention:
+		return []measurement{{"retention", b.retention}}, nil
 	case b.o.outage > 0:
 		return []measurement{{"outage", b.outage}}, nil
 	case b.o.bloat > 0:
@@ -111,7 +116,7 @@ func (b *bench) measurements() ([]measurement, error) {
 	}
 	all := []measurement{
 		{"pgbench", b.pgbench}, {"door", b.door}, {"copy", b.copies}, {"process", b.payloads}, {"zoho", b.fromZoho}, {"whole", b.whole},
-		{"deliver", b.deliveries}, {"walk", b.walk}, {"agents", b.agents}, {"river", b.river}, {"allocations", b.allocations},
+		{"deliver", b.deliveries}, {"walk", b.walk}, {"fair", b.fair}, {"agents", b.agents}, {"river", b.river}, {"allocations", b.allocations},
 	}
 	switch {
 	case b.o.only == "" && b.o.quick:
@@ -143,6 +148,8 @@ type bench struct {
 	server *localpg.Server
 	next   int64 // the number of the last request
 	stocks []stock
+	// oldStored is that the database is filled whose events are old.
+	oldStored bool
 
 	migrated  bool     // the template is there
 	made      int      // databases, ever
@@ -177,6 +184,9 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.server.Stop(context.WithoutCancel(ctx))) }()
+	if err := b.steady(ctx); err != nil {
+		return err
+	}
 	m, err := b.machine(ctx)
 	if err != nil {
 		return err

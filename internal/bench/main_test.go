@@ -29,9 +29,9 @@ func TestWhatIsMeasured(t *testing.T) {
 		want []string
 	}{
 		{"everything, the baseline twice a round", options{},
-			[]string{"pgbench", "door", "copy", "process", "zoho", "pgbench", "whole", "deliver", "walk", "agents", "river", "allocations"}},
+			[]string{"pgbench", "door", "copy", "process", "zoho", "whole", "pgbench", "deliver", "walk", "fair", "agents", "river", "allocations"}},
 		{"shortly, the same", options{quick: true},
-			[]string{"pgbench", "door", "copy", "process", "zoho", "whole", "deliver", "walk", "agents", "river", "allocations"}},
+			[]string{"pgbench", "door", "copy", "process", "zoho", "whole", "deliver", "walk", "fair", "agents", "river", "allocations"}},
 		{"parts, in the order asked for", options{only: "walk,pgbench"}, []string{"walk", "pgbench"}},
 		{"growth, beside pgbench of the same run", options{growth: true}, []string{"pgbench", "growth"}},
 		{"one other thing", options{outage: time.Minute}, []string{"outage"}},
@@ -50,7 +50,7 @@ func TestWhatIsMeasured(t *testing.T) {
 
 func TestAPartDoesNotReplaceAllFigures(t *testing.T) {
 	t.Parallel()
-	for _, o := range []options{{only: "door"}, {syncs: true}, {search: true}, {outage: time.Minute}} {
+	for _, o := range []options{{only: "door"}, {syncs: true}, {search: true}, {retention: true}, {outage: time.Minute}} {
 		o.docs = t.TempDir()
 		if err := o.checkDocs(); !errors.Is(err, errPart) {
 			t.Errorf("%+v: the error is %v, want %v", o, err, errPart)

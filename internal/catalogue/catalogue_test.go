@@ -16,6 +16,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/memrelay/memrelay/internal/catalogue"
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
 )
@@ -261,7 +262,7 @@ func TestHTTP(t *testing.T) {
 	respond.Use(r, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	r.Method(http.MethodGet, "/v1/event-types", respond.Handler(c.List))
 	r.Method(http.MethodGet, "/v1/event-types/{name}", respond.Handler(c.Show))
-	server := httptest.NewServer(r)
+	server := httptest.NewServer(contracttest.Wrap(t, r))
 	t.Cleanup(server.Close)
 	get := func(path string) (int, []byte) {
 		resp, err := server.Client().Get(server.URL + path)

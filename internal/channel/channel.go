@@ -67,6 +67,8 @@ type Options struct {
 	Random io.Reader
 	// Actor is who operates, for the lines in audit_log; upkeep writes none.
 	Actor string
+	// RequestID is of the request that asks for it, for the same lines; "": none does.
+	RequestID string
 	// Teller tells of channels that are lost. A Keeper without Zoho needs none.
 	Teller *memory.Teller
 	Log    *slog.Logger

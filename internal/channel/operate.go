@@ -269,7 +269,7 @@ func (k *Keeper) audit(ctx context.Context, q *db.Queries, action, module string
 	if err != nil {
 		return fmt.Errorf("encode audit details: %w", err)
 	}
-	p := db.InsertAuditParams{Actor: k.o.Actor, Action: "channel." + action, Object: "channel/" + module, Details: encoded}
+	p := db.InsertAuditParams{Actor: k.o.Actor, Action: "channel." + action, Object: "channel/" + module, Details: encoded, RequestID: k.o.RequestID}
 	if err := q.InsertAudit(ctx, p); err != nil {
 		return fmt.Errorf("insert audit: %w", err)
 	}

@@ -27,7 +27,10 @@ import (
 // seconds; Go's durations ("2m") are accepted too.
 type Config struct {
 	// DatabaseURL is where everything is kept, as a postgres:// URL. Required.
-	DatabaseURL string `env:"DATABASE_URL"`
+	DatabaseURL string `env:"DATABASE_URL" secret:"true"`
+	// TrustedProxies are the address ranges of proxies before this program: what they say
+	// in X-Forwarded-For is taken for whom a request comes from. None: nobody is believed.
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
 	// HTTPAddr is where to listen: port 8000 of every address, as the systems do
 	// that memrelay replaces.
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:":8000"`
@@ -63,10 +66,10 @@ type Config struct {
 	Memory Memory
 	// AdminToken may do everything over HTTP; none: there are only the tokens that
 	// `memrelay tokens create` makes.
-	AdminToken string `env:"ADMIN_TOKEN"`
+	AdminToken string `env:"ADMIN_TOKEN" secret:"true"`
 	// Keys seal what is secret and kept in the database: the first seals, all open.
 	// Any text of at least 16 characters; `memrelay secret` makes one.
-	Keys []string `env:"MEMRELAY_KEY"`
+	Keys []string `env:"MEMRELAY_KEY" secret:"true"`
 }
 
 // Zoho says how to reach Zoho CRM.
@@ -77,9 +80,9 @@ type Zoho struct {
 	Edition string `env:"EDITION" envDefault:"production"`
 	// ClientID and ClientSecret are those of a client registered at Zoho.
 	ClientID     string `env:"CLIENT_ID"`
-	ClientSecret string `env:"CLIENT_SECRET"`
+	ClientSecret string `env:"CLIENT_SECRET" secret:"true"`
 	// RefreshToken is the authorisation; none: the one that `memrelay zoho connect` stored.
-	RefreshToken string `env:"REFRESH_TOKEN"`
+	RefreshToken string `env:"REFRESH_TOKEN" secret:"true"`
 	// APIURL and AccountsURL are asked instead of those of the data centre.
 	APIURL      string `env:"API_URL"`
 	AccountsURL string `env:"ACCOUNTS_URL"`
@@ -113,12 +116,16 @@ type Inbound struct {
 	// Enabled opens the inbound routes; closed they are 404 and all else runs.
 	Enabled bool `env:"ENABLED" envDefault:"true"`
 	// Secrets sign bodies; several while one is being replaced. Required to serve.
-	Secrets []string `env:"SECRET"`
+	Secrets []string `env:"SECRET" secret:"true"`
 	// Token is for senders that can do no more than a fixed header. Off unless set.
-	Token string `env:"TOKEN"`
+	Token string `env:"TOKEN" secret:"true"`
 	// MaxQueueSize is how many events may wait to be routed before senders are
 	// told to come again.
 	MaxQueueSize int64 `env:"MAX_QUEUE_SIZE" envDefault:"10000"`
+	// SourceShare is how many events a second of one source go before those of sources
+	// that send more, on each node. A node works thousands a second: a hundred leave
+	// room for many sources, and are more than an organisation sends on most days.
+	SourceShare int `env:"SOURCE_SHARE" envDefault:"100"`
 	// MaxRetries is how often an event is tried before it is dead, the first time included.
 	MaxRetries int `env:"MAX_RETRIES" envDefault:"3"`
 	// RetryDelayBase is the wait before the second attempt; doubled for each
@@ -129,6 +136,11 @@ type Inbound struct {
 	Debounce time.Duration `env:"DEBOUNCE" envDefault:"2s"`
 	// GiveUpAfter is how long a fault that nobody can classify is taken for the world's.
 	GiveUpAfter time.Duration `env:"GIVE_UP_AFTER" envDefault:"24h"`
+	// EventRetention is how long an event is kept once it has ended, and a repeat of it
+	// recognised; off: for ever. What is dead stays until somebody has decided.
+	EventRetention time.Duration `env:"EVENT_RETENTION" envDefault:"2160h"`
+	// EventTTL is how long a repeat must be recognised, whatever else is deleted.
+	EventTTL time.Duration `env:"EVENT_TTL" envDefault:"3600"`
 	// BaseURL is where Zoho reaches this program from outside, as
 	// https://relay.example.com; none: channels are registered by hand alone.
 	BaseURL string `env:"BASE_URL"`
@@ -148,13 +160,13 @@ type Inbound struct {
 // verified; a product without one is closed.
 type Products struct {
 	// Payments is the signing key that Zoho Payments shows.
-	Payments string `env:"PAYMENTS_SECRET"`
+	Payments string `env:"PAYMENTS_SECRET" secret:"true"`
 	// Billing is the secret set with the webhook in Billing, Books or Inventory.
-	Billing string `env:"BILLING_SECRET"`
+	Billing string `env:"BILLING_SECRET" secret:"true"`
 	// Sign is the secret set with the webhook in Zoho Sign.
-	Sign string `env:"SIGN_SECRET"`
+	Sign string `env:"SIGN_SECRET" secret:"true"`
 	// Mail is what Zoho Mail hands over in X-Hook-Secret.
-	Mail string `env:"MAIL_SECRET"`
+	Mail string `env:"MAIL_SECRET" secret:"true"`
 }
 
 // Outbound is the endpoint named env.
@@ -162,9 +174,9 @@ type Outbound struct {
 	// URL is where webhooks go; none: nothing is sent.
 	URL string `env:"URL"`
 	// Token is sent as a bearer token.
-	Token string `env:"TOKEN"`
+	Token string `env:"TOKEN" secret:"true"`
 	// Secret signs what is sent.
-	Secret string `env:"SECRET"`
+	Secret string `env:"SECRET" secret:"true"`
 	// Timeout bounds one attempt, in all. At most 40 s, so that a crash in the
 	// middle of one is repaired within 90.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"30"`
@@ -376,6 +388,9 @@ func (c Inbound) check() []error {
 	if c.MaxQueueSize < 1 {
 		bad("WEBHOOK_MAX_QUEUE_SIZE: want at least 1")
 	}
+	if c.SourceShare < 1 {
+		bad("WEBHOOK_SOURCE_SHARE: want at least 1 event a second")
+	}
 	if c.MaxRetries < 1 || c.MaxRetries > 1000 {
 		bad("WEBHOOK_MAX_RETRIES: want 1 to 1000 attempts, the first included")
 	}
@@ -387,6 +402,12 @@ func (c Inbound) check() []error {
 	}
 	if c.GiveUpAfter <= 0 {
 		bad("WEBHOOK_GIVE_UP_AFTER: want more than 0")
+	}
+	if c.EventTTL <= 0 {
+		bad("WEBHOOK_EVENT_TTL: want more than 0")
+	}
+	if d := c.EventRetention; d < 0 || (d > 0 && d < max(time.Hour, c.EventTTL)) {
+		bad("WEBHOOK_EVENT_RETENTION: want at least an hour and no less than WEBHOOK_EVENT_TTL, or off")
 	}
 	if c.BaseURL != "" {
 		if u, err := url.Parse(c.BaseURL); err != nil || u.Host == "" || u.Scheme != "https" || u.RawQuery != "" || len(c.BaseURL) > 200 {
@@ -513,12 +534,16 @@ func parseFields(v string) (map[string]FieldList, error) {
 
 // parsePrefix reads a range of addresses; a single address is the range of itself.
 func parsePrefix(v string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(v); err == nil && addr.Zone() == "" {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
 	p, err := netip.ParsePrefix(v)
-	if err != nil {
+	if addr, e := netip.ParseAddr(v); e == nil && addr.Zone() == "" {
+		p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	switch {
+	case err != nil:
 		return netip.Prefix{}, errors.New("want an address or a range like 10.0.0.0/8")
+	case p.Addr().Is4In6():
+		// Addresses of IPv4 are compared as such: a range written so would never be met.
+		return netip.Prefix{}, errors.New("want an address of IPv4 written as such: 10.0.0.0/8 and not ::ffff:10.0.0.0/104")
 	}
 	return p.Masked(), nil
 }

@@ -21,13 +21,13 @@ type Memory struct {
 	// CogneeURL is where Cognee answers, without /api/v1.
 	CogneeURL string `env:"COGNEE_URL"`
 	// CogneeAPIKey is sent as X-Api-Key; none: Cognee lets everybody in.
-	CogneeAPIKey string `env:"COGNEE_API_KEY"`
+	CogneeAPIKey string `env:"COGNEE_API_KEY" secret:"true"`
 	// CogneeDataset is the dataset that the copies are in.
 	CogneeDataset string `env:"COGNEE_DATASET" envDefault:"memrelay"`
 	// Mem0URL is where mem0 answers.
 	Mem0URL string `env:"MEM0_URL" envDefault:"https://api.mem0.ai"`
 	// Mem0APIKey lets us in.
-	Mem0APIKey string `env:"MEM0_API_KEY"`
+	Mem0APIKey string `env:"MEM0_API_KEY" secret:"true"`
 	// Mem0Mode is which of its two forms: platform, server, or auto, which takes
 	// api.mem0.ai for the platform and any other host for a server.
 	Mem0Mode string `env:"MEM0_MODE" envDefault:"auto"`
@@ -36,7 +36,7 @@ type Memory struct {
 	// what a search finds is put in order by meaning, too.
 	EmbedderURL string `env:"MEMORY_EMBEDDER_URL"`
 	// EmbedderAPIKey is sent as a bearer token.
-	EmbedderAPIKey string `env:"MEMORY_EMBEDDER_API_KEY"`
+	EmbedderAPIKey string `env:"MEMORY_EMBEDDER_API_KEY" secret:"true"`
 	// EmbedderModel is asked for by name.
 	EmbedderModel string `env:"MEMORY_EMBEDDER_MODEL" envDefault:"text-embedding-3-small"`
 }

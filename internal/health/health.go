@@ -57,7 +57,7 @@ func (h *Health) Ready(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 	defer cancel()
 	if err := postgres.CheckSchema(ctx, h.pool); err != nil {
-		return &respond.Error{Status: http.StatusServiceUnavailable, Code: "not_ready", Message: "The database does not answer, or its schema does not fit.", Err: err}
+		return notReady(err)
 	}
 	return respond.JSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
@@ -176,6 +176,10 @@ func metricsOf(c counter.Changes, backlog, workers int64, now time.Time) Metrics
 
 func noDatabase(err error) error {
 	return &respond.Error{Status: http.StatusServiceUnavailable, Code: "no_database", Message: "The database does not answer.", Err: err}
+}
+
+func notReady(err error) error {
+	return &respond.Error{Status: http.StatusServiceUnavailable, Code: "not_ready", Message: "The database does not answer, or its schema does not fit.", Err: err}
 }
 
 // percent is a share with one digit, as "99.8%"; of nothing it is "0.0%".

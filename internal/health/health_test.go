@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/respond"
@@ -41,9 +42,9 @@ func serve(t *testing.T, pool *pgxpool.Pool, capacity int64, now time.Time, conc
 	respond.Use(r, log)
 	r.Method(http.MethodGet, "/livez", respond.Handler(h.Live))
 	r.Method(http.MethodGet, "/readyz", respond.Handler(h.Ready))
-	r.Method(http.MethodGet, "/health", respond.Handler(h.Health))
-	r.Method(http.MethodGet, "/metrics", respond.Handler(h.Metrics))
-	m.Server = httptest.NewServer(r)
+	r.Method(http.MethodGet, "/webhooks/health", respond.Handler(h.Health))
+	r.Method(http.MethodGet, "/webhooks/metrics", respond.Handler(h.Metrics))
+	m.Server = httptest.NewServer(contracttest.Wrap(t, r))
 	t.Cleanup(m.Close)
 	return m
 }
@@ -96,7 +97,7 @@ func TestConcernsDegrade(t *testing.T) {
 		return func(context.Context) ([]string, error) { return found, err }
 	}
 	m := serve(t, dbtest.New(t), 1000, noon, concern(nil, nil), concern([]string{"a is lost", "b is lost"}, nil), concern([]string{"unsaid"}, errors.New("secret")))
-	m.wantBody(t, "/health", http.StatusOK, map[string]any{
+	m.wantBody(t, "/webhooks/health", http.StatusOK, map[string]any{
 		"status": "degraded", "database_connected": true, "queue_size": 0.0, "queue_capacity": 1000.0, "queue_utilization": "0.0%",
 		"oldest_event_age_seconds": 0.0, "timestamp": noon.UTC().Format(time.RFC3339),
 		"concerns": []any{"a is lost", "b is lost", "It could not be looked whether all is well."},
@@ -138,7 +139,7 @@ func TestHealth(t *testing.T) {
 					VALUES ('zoho', $1, sha256(''), 'Accounts', 'update', '1', $1, $2, CASE WHEN $1 IN ('routed', 'processed') THEN '1' END, CASE WHEN $1 IN ('routed', 'processed') THEN 1 END)`,
 					status, noon.Add(-age))
 			}
-			m.wantBody(t, "/health", http.StatusOK, map[string]any{
+			m.wantBody(t, "/webhooks/health", http.StatusOK, map[string]any{
 				"status": tc.status, "database_connected": true, "queue_size": float64(tc.backlog), "queue_capacity": 1000.0,
 				"queue_utilization": tc.utilization, "oldest_event_age_seconds": tc.age, "timestamp": "2026-03-01T11:00:00Z",
 			})
@@ -155,7 +156,7 @@ func TestHealthLooksAtTheOldestEvent(t *testing.T) {
 			VALUES ('zoho', $1, sha256(''), 'Accounts', 'update', '1', $2)`, string(rune('a'+i)), noon.Add(-time.Duration(minutes)*time.Minute))
 	}
 	var report Report
-	_, text := m.get(t, "/health")
+	_, text := m.get(t, "/webhooks/health")
 	if err := json.Unmarshal(text, &report); err != nil || report.OldestEventAge != 180 {
 		t.Errorf("the oldest is %v s old, %v, want 180", report.OldestEventAge, err)
 	}
@@ -168,11 +169,11 @@ func TestWithoutADatabase(t *testing.T) {
 	m.counts.Reserve(7, 10)
 	m.counts.Settle(7, 7)
 	pool.Close()
-	m.wantBody(t, "/health", http.StatusServiceUnavailable, map[string]any{
+	m.wantBody(t, "/webhooks/health", http.StatusServiceUnavailable, map[string]any{
 		"status": "unhealthy", "database_connected": false, "queue_size": 7.0, "queue_capacity": 1000.0,
 		"queue_utilization": "0.7%", "oldest_event_age_seconds": 0.0, "timestamp": "2026-03-01T11:00:00Z",
 	})
-	m.wantBody(t, "/metrics", http.StatusServiceUnavailable, map[string]any{
+	m.wantBody(t, "/webhooks/metrics", http.StatusServiceUnavailable, map[string]any{
 		"type": "about:blank", "title": "Service Unavailable", "status": 503.0, "code": "no_database", "detail": "The database does not answer.",
 	})
 	m.wantBody(t, "/readyz", http.StatusServiceUnavailable, map[string]any{
@@ -298,13 +299,13 @@ func keys(t *testing.T, object []byte) []string {
 func TestTheNamesAreThoseOfTheContract(t *testing.T) {
 	t.Parallel()
 	m := serve(t, dbtest.New(t), 1000, noon)
-	_, report := m.get(t, "/health")
+	_, report := m.get(t, "/webhooks/health")
 	if diff := cmp.Diff([]string{
 		"status", "database_connected", "queue_size", "queue_capacity", "queue_utilization", "oldest_event_age_seconds", "timestamp",
 	}, keys(t, report)); diff != "" {
 		t.Errorf("/webhooks/health (-want +got):\n%s", diff)
 	}
-	_, metrics := m.get(t, "/metrics")
+	_, metrics := m.get(t, "/webhooks/metrics")
 	if diff := cmp.Diff([]string{
 		"total_events", "verified_events", "rejected_events", "duplicated_events", "queued_events", "failed_events", "acceptance_rate",
 		"deduplication_rate", "current_queue_size", "dead_letter_queue_size", "events_processed", "events_succeeded", "events_failed",
@@ -336,16 +337,16 @@ func TestMetricsAreOverAllNodes(t *testing.T) {
 		"batches_processed": 0.0, "average_processing_time": 0.0015, "last_processed": nil, "success_rate": "100.0%",
 		"workers_running": 6.0, "processor_running": true, "timestamp": "2026-03-01T11:00:00Z",
 	}
-	a.wantBody(t, "/metrics", http.StatusOK, want)
-	b.wantBody(t, "/metrics", http.StatusOK, want)
+	a.wantBody(t, "/webhooks/metrics", http.StatusOK, want)
+	b.wantBody(t, "/webhooks/metrics", http.StatusOK, want)
 
 	// A node that was not seen for five seconds works no more.
 	exec(t, pool, `UPDATE processes SET seen_at = now() - interval '6 seconds'`)
 	want["workers_running"], want["processor_running"] = 0.0, false
-	a.wantBody(t, "/metrics", http.StatusOK, want)
+	a.wantBody(t, "/webhooks/metrics", http.StatusOK, want)
 
 	exec(t, pool, `ALTER TABLE processes RENAME TO elsewhere`)
-	if status, _ := a.get(t, "/metrics"); status != http.StatusServiceUnavailable {
+	if status, _ := a.get(t, "/webhooks/metrics"); status != http.StatusServiceUnavailable {
 		t.Errorf("answered %d without knowing who works, want 503", status)
 	}
 }

@@ -5,6 +5,8 @@
 // record that was not stored before. The sender's 200 is written after that
 // commit, never before.
 //
+// share.go keeps the senders apart: one that sends more than its share waits for itself.
+//
 // products.go is a second door, for Zoho's products that sign: there the proof is
 // one of product_verify.go, and every body that has it is stored, and not worked.
 //

@@ -23,6 +23,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/memrelay/memrelay/db"
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/group"
@@ -129,7 +130,7 @@ func newDoor(t *testing.T, s setup) *door {
 	r := chi.NewRouter()
 	respond.Use(r, log)
 	r.Method(http.MethodPost, "/webhooks/zoho", d.zoho)
-	d.Server = httptest.NewServer(r)
+	d.Server = httptest.NewServer(contracttest.Wrap(t, r))
 	d.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	t.Cleanup(func() {
 		d.Close() // what is under way is answered, and logged

@@ -32,6 +32,7 @@ type Delivery struct {
 	ContentType string
 	Headers     json.RawMessage // an object of those that are kept
 	Body        []byte
+	behind      int // how many of its events, the last ones, are beyond the source's share
 }
 
 // EventStatus is what became of one event.
@@ -46,22 +47,25 @@ type Inserter interface {
 	InsertManyFastTx(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams) (int, error)
 }
 
-// Ingester stores deliveries.
+// Ingester stores deliveries. Those of different sources wait apart, and are stored in
+// turn.
 type Ingester struct {
+	pool    *pgxpool.Pool
 	jobs    Inserter
 	counts  *counter.Set
 	modules map[string]bool
+	shares  *shares // nil: no source has one
 	commits *group.Committer[Delivery, []EventStatus]
 }
 
 // NewIngester makes an Ingester. Events of modules that are not listed are
 // stored as ignored, so that they can be replayed once somebody asks for them.
 func NewIngester(pool *pgxpool.Pool, jobs Inserter, counts *counter.Set, modules []string, o group.Options) *Ingester {
-	in := &Ingester{jobs: jobs, counts: counts, modules: map[string]bool{}}
+	in := &Ingester{pool: pool, jobs: jobs, counts: counts, modules: map[string]bool{}}
 	for _, m := range modules {
 		in.modules[canonicalModule(m)] = true
 	}
-	in.commits = group.New(pool, in.store, weight, o)
+	in.commits = group.NewFair(pool, in.store, weight, func(d Delivery) string { return d.Source }, o)
 	return in
 }
 
@@ -221,6 +225,9 @@ func (in *Ingester) write(ctx context.Context, tx pgx.Tx, source string, deliver
 	if _, err := in.jobs.InsertManyFastTx(ctx, tx, rows.jobs); err != nil {
 		return fmt.Errorf("insert jobs: %w", err)
 	}
+	if rows.behind > 0 {
+		group.OnCommit(ctx, func() { in.shares.stored(source, rows.behind) })
+	}
 	return nil
 }
 
@@ -238,6 +245,7 @@ type rows struct {
 	events []db.InsertEventsParams
 	bodies []db.InsertEventBodiesParams
 	jobs   []river.InsertManyParams
+	behind int64 // the newest event whose job stands behind others; 0: none does
 }
 
 func rowsOf(source string, deliveries []Delivery, fresh []planned, ids []db.ReserveEventIDsRow) rows {
@@ -262,7 +270,12 @@ func rowsOf(source string, deliveries []Delivery, fresh []planned, ids []db.Rese
 		})
 
 		if e.status == StatusAccepted {
-			out.jobs = append(out.jobs, river.InsertManyParams{Args: job.ProcessEvent{EventID: id}})
+			params := river.InsertManyParams{Args: job.ProcessEvent{EventID: id}}
+			if e.event >= len(d.Events)-d.behind {
+				params.InsertOpts = &river.InsertOpts{Priority: behindOthers}
+				out.behind = id
+			}
+			out.jobs = append(out.jobs, params)
 		}
 	}
 	slices.SortFunc(out.events, func(a, b db.InsertEventsParams) int { return strings.Compare(a.EventID, b.EventID) })

@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/respond"
 	"github.com/memrelay/memrelay/internal/telemetry"
@@ -48,7 +49,7 @@ func newMemoryDoor(t *testing.T, s setup, change func(*MemorySettings)) *memoryD
 	r := chi.NewRouter()
 	respond.Use(r, log)
 	r.Method(http.MethodPost, "/webhooks/memory", NewMemory(d.ingester, d.counts, settings))
-	m := &memoryDoor{door: d, server: httptest.NewServer(r)}
+	m := &memoryDoor{door: d, server: httptest.NewServer(contracttest.Wrap(t, r))}
 	t.Cleanup(func() {
 		m.server.Close()
 		for _, secret := range []string{memoryToken, memorySecret, private} {

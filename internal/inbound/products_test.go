@@ -20,6 +20,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/counter"
 	"github.com/memrelay/memrelay/internal/respond"
 	"github.com/memrelay/memrelay/internal/telemetry"
@@ -84,7 +85,7 @@ func newProductDoors(t *testing.T, s setup, change func(*ProductSettings)) *prod
 	r := chi.NewRouter()
 	respond.Use(r, log)
 	r.Method(http.MethodPost, "/webhooks/zoho/{product}", NewProducts(d.ingester, d.counts, settings))
-	p := &productDoors{door: d, server: httptest.NewServer(r)}
+	p := &productDoors{door: d, server: httptest.NewServer(contracttest.Wrap(t, r))}
 	t.Cleanup(func() {
 		p.server.Close()
 		for _, secret := range []string{paymentsSecret, billingSecret, signSecret, mailSecret, handedOver} {

@@ -127,9 +127,14 @@ func (z *Zoho) store(r *http.Request, d Delivery) (*Answer, error) {
 	return answerTo(r.Context(), header, d, events), nil
 }
 
-// keep stores d, or nothing of it where the backlog has no room.
+// keep stores d, or nothing of it where the backlog has no room. A part of it is kept
+// for sources within their share: a flood of one does not close the door to the others.
 func keep(ctx context.Context, in *Ingester, counts *counter.Set, maxBacklog int64, d Delivery) ([]EventStatus, error) {
 	n := int64(len(d.Events))
+	if d.behind = in.shares.take(ctx, d.Source, len(d.Events)); d.behind > 0 {
+		respond.Annotate(ctx, slog.Int("behind", d.behind))
+		maxBacklog -= maxBacklog / reserved
+	}
 	if !counts.Reserve(n, maxBacklog) {
 		return nil, &respond.Error{
 			Status: http.StatusServiceUnavailable, Code: "backlog_full", RetryAfter: retryAfter,

@@ -17,6 +17,7 @@ const (
 	QueueRelay     = "relay"
 	QueueDeliver   = "deliver"
 	QueueRedeliver = "redeliver"
+	QueueReplay    = "replay"
 	QueueUpkeep    = "upkeep"
 )
 
@@ -141,6 +142,19 @@ func (Redeliver) Kind() string { return "redeliver" }
 // InsertOpts makes the job one that is never discarded.
 func (Redeliver) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: QueueRedeliver, MaxAttempts: unlimited}
+}
+
+// Replay goes on with a replay: events that have ended are run again.
+type Replay struct {
+	ReplayID uuid.UUID `json:"replay_id"`
+}
+
+// Kind names the job in river_job; it never changes.
+func (Replay) Kind() string { return "replay" }
+
+// InsertOpts makes the job one that is never discarded.
+func (Replay) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueReplay, MaxAttempts: unlimited}
 }
 
 // Reconcile goes on with a sync: what Zoho says, held against what we know.

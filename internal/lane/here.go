@@ -26,6 +26,7 @@ type Here struct {
 	pool    *pgxpool.Pool
 	process uuid.UUID
 	room    int
+	held    func() bool
 	log     *slog.Logger
 
 	base context.Context
@@ -38,20 +39,28 @@ type Here struct {
 
 // NewHere makes a Here for the jobs of process, with room for so many at one time. A
 // transaction that has asked before another's work has begun may get beyond that by
-// as many lanes as it wakes.
-func NewHere(pool *pgxpool.Pool, process uuid.UUID, room int, log *slog.Logger) *Here {
-	h := &Here{pool: pool, process: process, room: room, log: log}
+// as many lanes as it wakes. held says that their queue is paused: then it has them all.
+func NewHere(pool *pgxpool.Pool, process uuid.UUID, room int, held func() bool, log *slog.Logger) *Here {
+	h := &Here{pool: pool, process: process, room: room, held: held, log: log}
 	h.base, h.cut = context.WithCancel(context.Background())
 	return h
 }
 
-// Claim asks for a lane's job to be worked here. When Ensure has set its JobID and the
-// transaction is committed, Begin must be called.
-func (h *Here) Claim() *Claim {
+// Claim asks for a lane's job to be worked here; lanes that stand behind find half of the
+// room at most. When Ensure has set its JobID and the transaction is committed, Begin must
+// be called.
+func (h *Here) Claim(behind bool) *Claim {
+	room := h.room
+	if behind {
+		room /= 2
+	}
 	return &Claim{Process: h.process, Ready: func() bool {
+		if h.held() {
+			return false
+		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.n < h.room
+		return h.n < room
 	}}
 }
 

@@ -21,7 +21,7 @@ import (
 
 func newHere(t *testing.T, pool *pgxpool.Pool, room int) *Here {
 	t.Helper()
-	h := NewHere(pool, uuid.New(), room, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	h := NewHere(pool, uuid.New(), room, func() bool { return room < 0 }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Cleanup(func() { h.Stop(context.Background()) })
 	return h
 }
@@ -29,7 +29,7 @@ func newHere(t *testing.T, pool *pgxpool.Pool, room int) *Here {
 // claimed makes the job of a lane that h works.
 func claimed(t *testing.T, pool *pgxpool.Pool, h *Here, account string) int64 {
 	t.Helper()
-	c := h.Claim()
+	c := h.Claim(false)
 	ids, err := ensure(t, pool, jobs(t, pool), time.Now(), Wake{Due: time.Now().Add(-time.Second), Args: job.SyncAccount{AccountID: account}, Claim: c})
 	if err != nil {
 		t.Fatal(err)
@@ -48,21 +48,25 @@ func TestClaim(t *testing.T) {
 		job     string // state of the job that the lane has; "": none
 		due     time.Time
 		room    int
+		behind  bool
 		claimed bool
 		want    string // state of its job afterwards
 	}{
-		{"a lane that is due", "", now, 1, true, "running"},
-		{"one whose job is over", "completed", now, 1, true, "running"},
-		{"one that is due later", "", now.Add(time.Minute), 1, false, "available"},
-		{"no room", "", now, 0, false, "available"},
-		{"one whose job waits", "available", now, 1, false, "available"},
-		{"one whose job runs", "running", now, 1, false, "running"},
+		{"a lane that is due", "", now, 1, false, true, "running"},
+		{"one whose job is over", "completed", now, 1, false, true, "running"},
+		{"one that is due later", "", now.Add(time.Minute), 1, false, false, "available"},
+		{"no room", "", now, 0, false, false, "available"},
+		{"a queue that is paused", "", now, -1, false, false, "available"},
+		{"half of the room for one that stands behind", "", now, 2, true, true, "running"},
+		{"no half of the room for it", "", now, 1, true, false, "available"},
+		{"one whose job waits", "available", now, 1, false, false, "available"},
+		{"one whose job runs", "running", now, 1, false, false, "running"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			pool := dbtest.New(t)
 			client := jobs(t, pool)
-			w := Wake{Due: tt.due, Args: job.SyncAccount{AccountID: "77"}, Claim: newHere(t, pool, tt.room).Claim()}
+			w := Wake{Due: tt.due, Args: job.SyncAccount{AccountID: "77"}, Claim: newHere(t, pool, tt.room).Claim(tt.behind)}
 			if tt.job != "" {
 				id := insert(t, client, "77")
 				exec(t, pool, `UPDATE river_job SET state = $1::river_job_state, finalized_at = CASE WHEN $1 = 'completed' THEN now() END`, tt.job)
@@ -117,7 +121,7 @@ func TestClaimsAnswerInTheOrderOfTheLanes(t *testing.T) {
 	for i, account := range []string{"5", "1", "4", "2", "3"} {
 		w := Wake{Due: due, Args: job.SyncAccount{AccountID: account}}
 		if i%2 == 0 {
-			w.Claim = h.Claim()
+			w.Claim = h.Claim(false)
 		}
 		wakes = append(wakes, w)
 	}
@@ -171,7 +175,7 @@ func TestBegin(t *testing.T) {
 			if tt.want == "available" && got.ScheduledAt.Before(began) {
 				t.Errorf("it runs again at %v, before it failed", got.ScheduledAt)
 			}
-			if !h.Claim().Ready() {
+			if !h.Claim(false).Ready() {
 				t.Error("there is no room for others afterwards")
 			}
 		})
@@ -203,17 +207,17 @@ func TestRoom(t *testing.T) {
 	open := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(open)
 	for _, id := range []int64{first, second} {
-		if !h.Claim().Ready() {
+		if !h.Claim(false).Ready() {
 			t.Fatalf("no room for job %d", id)
 		}
 		h.Begin(id, time.Minute, func(context.Context) error { <-gate; return ErrNothing })
 	}
-	if h.Claim().Ready() {
+	if h.Claim(false).Ready() {
 		t.Error("there is room for a third")
 	}
 	open()
 	h.Wait()
-	if !h.Claim().Ready() {
+	if !h.Claim(false).Ready() {
 		t.Error("there is no room when all has ended")
 	}
 }

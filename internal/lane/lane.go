@@ -28,7 +28,10 @@ type Wake struct {
 	JobID *int64    // the lane's job_id; nil: it has none
 	Due   time.Time // when the lane is to run
 	Args  Args      // of the job to insert when there is none
-	Claim *Claim    // nil: the job is left to the queue
+	// Behind lets others go first: its job is worked when no other waits. A lane whose job
+	// waits behind is pulled forward by one who need not.
+	Behind bool
+	Claim  *Claim // nil: the job is left to the queue
 }
 
 // Args are a job's, with its queue and its number of attempts.
@@ -75,6 +78,7 @@ func Ensure(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time, wakes 
 			if state != db.RiverJobStateRunning {
 				pull.Ids = append(pull.Ids, *w.JobID)
 				pull.DueAt = append(pull.DueAt, w.Due)
+				pull.Priorities = append(pull.Priorities, w.priority())
 			}
 		}
 	}
@@ -105,6 +109,7 @@ func insertRunning(ctx context.Context, q *db.Queries, wakes []Wake, positions [
 		p.Kinds, p.Args = append(p.Kinds, w.Args.Kind()), append(p.Args, args)
 		o := w.Args.InsertOpts()
 		p.Queues, p.MaxAttempts = append(p.Queues, o.Queue), append(p.MaxAttempts, int16(o.MaxAttempts))
+		p.Priorities = append(p.Priorities, w.priority())
 	}
 	made, err := q.InsertRunningJobs(ctx, p)
 	if err != nil {
@@ -123,7 +128,7 @@ func insertWaiting(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time,
 	}
 	params := make([]river.InsertManyParams, len(positions))
 	for n, i := range positions {
-		params[n].Args = wakes[i].Args
+		params[n] = river.InsertManyParams{Args: wakes[i].Args, InsertOpts: &river.InsertOpts{Priority: int(wakes[i].priority())}}
 	}
 	made, err := jobs.InsertManyTx(ctx, tx, params)
 	if err != nil {
@@ -144,6 +149,14 @@ func insertWaiting(ctx context.Context, tx pgx.Tx, jobs Inserter, now time.Time,
 		return fmt.Errorf("delay jobs: %w", err)
 	}
 	return nil
+}
+
+// priority is the queue's: 1 goes first.
+func (w Wake) priority() int16 {
+	if w.Behind {
+		return 2
+	}
+	return 1
 }
 
 func jobID(w Wake) int64 {

@@ -216,6 +216,44 @@ func TestEnsureOfNoLanesDoesNothing(t *testing.T) {
 	}
 }
 
+// A lane that lets others go first has a job of lower priority, until one wakes it that
+// need not.
+func TestLaneThatStandsBehind(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	client := jobs(t, pool)
+	now := time.Now()
+	priority := func(id int64) (p int) {
+		if err := pool.QueryRow(t.Context(), `SELECT priority FROM river_job WHERE id = $1`, id).Scan(&p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	w := Wake{Due: now, Args: job.SyncAccount{AccountID: "77"}, Behind: true}
+	for i, tt := range []struct {
+		behind bool
+		want   int
+	}{{true, 2}, {true, 2}, {false, 1}, {true, 1}} {
+		w.Behind = tt.behind
+		ids, err := ensure(t, pool, client, now, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := priority(ids[0]); got != tt.want {
+			t.Errorf("woken for the %d. time: priority %d, want %d", i+1, got, tt.want)
+		}
+		w.JobID = &ids[0]
+	}
+	claim := newHere(t, pool, 2).Claim(true)
+	ids, err := ensure(t, pool, client, now, Wake{Due: now, Args: job.SyncAccount{AccountID: "88"}, Behind: true, Claim: claim})
+	if err != nil || claim.JobID == 0 {
+		t.Fatalf("claimed job %d: %v", claim.JobID, err)
+	}
+	if got := priority(ids[0]); got != 2 {
+		t.Errorf("a claimed job has priority %d, want 2", got)
+	}
+}
+
 // noInserter cannot insert.
 type noInserter struct{}
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -53,9 +54,50 @@ func (s *Server) Handler() http.Handler {
 			return err
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		inner.ServeHTTP(w, r)
-		return nil
+		f := &firstFault{ResponseWriter: w}
+		inner.ServeHTTP(f, r)
+		return f.problem()
 	})
+}
+
+// firstFault holds back what the SDK says in plain text of a request that is not the
+// protocol's: errors have one shape here. Errors that are JSON-RPC pass.
+type firstFault struct {
+	http.ResponseWriter
+	status int // 0: nothing is held back
+	says   bytes.Buffer
+}
+
+// WriteHeader passes a status on, unless it begins an error in plain text.
+func (f *firstFault) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && !strings.HasPrefix(f.Header().Get("Content-Type"), "application/json") {
+		f.status = status
+		return
+	}
+	f.ResponseWriter.WriteHeader(status)
+}
+
+// Write passes a part of a body on, unless it is held back.
+func (f *firstFault) Write(part []byte) (int, error) {
+	if f.status != 0 {
+		return f.says.Write(part)
+	}
+	return f.ResponseWriter.Write(part)
+}
+
+// Unwrap is for http.ResponseController.
+func (f *firstFault) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+// problem is what was held back; nil when nothing was.
+func (f *firstFault) problem() error {
+	if f.status == 0 {
+		return nil
+	}
+	code := "invalid_request"
+	if f.status == http.StatusUnsupportedMediaType {
+		code = "unsupported_media_type"
+	}
+	return &respond.Error{Status: f.status, Code: code, Message: strings.TrimSpace(f.says.String())}
 }
 
 // readBody reads a body that is short enough and arrives soon enough.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/memrelay/memrelay/internal/access"
 	"github.com/memrelay/memrelay/internal/catalogue/cataloguetest"
+	"github.com/memrelay/memrelay/internal/contract/contracttest"
 	"github.com/memrelay/memrelay/internal/memory"
 	"github.com/memrelay/memrelay/internal/respond"
 )
@@ -43,7 +44,14 @@ func newDoor(t *testing.T) *door {
 	r.With(gate.Require(access.Memory)).Method(http.MethodPost, "/mcp", server.Handler())
 	// What a careless mount would be.
 	r.Method(http.MethodPost, "/open", server.Handler())
-	s := httptest.NewServer(r)
+	described := contracttest.Wrap(t, r)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/open" { // nowhere but here
+			r.ServeHTTP(w, req)
+			return
+		}
+		described.ServeHTTP(w, req)
+	}))
 	t.Cleanup(s.Close)
 	return &door{house: h, url: s.URL + "/mcp", tokens: access.NewTokens(h.pool, rand.Reader, time.Now)}
 }

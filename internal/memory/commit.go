@@ -183,11 +183,11 @@ func (c *commit) repeat(ctx context.Context, q *db.Queries, p db.ClaimIdempotenc
 // lock takes the memories and lines that the open operations are about. What
 // others hold sends its operation to the next group.
 func (c *commit) lock(ctx context.Context, q *db.Queries, open []int) error {
-	var err error
-	if c.now, err = q.TransactionTime(ctx); err != nil {
-		return fmt.Errorf("read the time: %w", err)
+	begun, err := q.BeginTelling(ctx)
+	if err != nil {
+		return fmt.Errorf("read the time and what is wanted: %w", err)
 	}
-	c.now = c.now.UTC()
+	c.now, c.work.wanted = begun.Now.UTC(), begun.Wanted
 	c.rows, c.links = map[uuid.UUID]*Row{}, map[uuid.UUID]*Link{}
 	c.lines, c.held, c.heldLines = map[string]*Link{}, map[uuid.UUID]bool{}, map[string]bool{}
 	var memories []uuid.UUID

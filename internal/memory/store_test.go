@@ -762,3 +762,28 @@ func TestTheRelayIsNudgedAfterTheCommit(t *testing.T) {
 		t.Errorf("jobs %v, want one that waits", got)
 	}
 }
+
+// The job and the webhook are there together or not at all, and nobody is nudged in vain.
+func TestWhatIsToldWithoutItsJobIsNotTold(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	nudged := false
+	s.writer.Nudge(func() { nudged = true })
+	for _, statement := range []string{
+		`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused by the test'; END $$`,
+		`CREATE TRIGGER refuse BEFORE INSERT ON river_job FOR EACH ROW WHEN (new.kind = 'relay') EXECUTE FUNCTION refuse()`,
+	} {
+		if _, err := s.pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Add(t.Context(), ada(), memory.New{UserID: "ada", Content: "Likes tea"}); err == nil {
+		t.Error("it was told without its job")
+	}
+	if n := s.counts(t); n[0] != 0 || nudged {
+		t.Errorf("%d memories are there, nudged %t", n[0], nudged)
+	}
+	if n := rows[int](t, s.pool, `SELECT count(*)::int FROM outbox`)[0]; n != 0 {
+		t.Errorf("%d webhooks are there", n)
+	}
+}

@@ -52,12 +52,38 @@ func (t *Teller) Nudge(do func()) { t.nudge = do }
 
 // relay inserts the job that sees to it that what was told in tx is relayed.
 func (t *Teller) relay(ctx context.Context, tx pgx.Tx) error {
-	p := river.InsertManyParams{Args: job.Relay{}}
+	var err error
 	if t.nudge != nil && group.OnCommit(ctx, t.nudge) {
-		p.InsertOpts = &river.InsertOpts{ScheduledAt: t.now().Add(unnudged)}
+		o := job.Relay{}.InsertOpts()
+		err = db.New(tx).InsertRelayJob(ctx, db.InsertRelayJobParams{
+			Kind: job.Relay{}.Kind(), MaxAttempts: int16(o.MaxAttempts), Queue: o.Queue, After: unnudged,
+		})
+	} else {
+		_, err = t.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{{Args: job.Relay{}}})
 	}
-	if _, err := t.jobs.InsertManyTx(ctx, tx, []river.InsertManyParams{p}); err != nil {
+	if err != nil {
 		return fmt.Errorf("insert relay job: %w", err)
+	}
+	return nil
+}
+
+// insert stores webhooks with the job that relays them. Where somebody is nudged the
+// job is there for his death alone: nobody is told of it.
+func (t *Teller) insert(ctx context.Context, tx pgx.Tx, p db.InsertOutboxParams) error {
+	q := db.New(tx)
+	if t.nudge == nil || !group.OnCommit(ctx, t.nudge) {
+		if err := q.InsertOutbox(ctx, p); err != nil {
+			return fmt.Errorf("insert outbox: %w", err)
+		}
+		return t.relay(ctx, tx)
+	}
+	o := job.Relay{}.InsertOpts()
+	err := q.InsertOutboxAndRelay(ctx, db.InsertOutboxAndRelayParams{
+		Ids: p.Ids, Events: p.Events, UserIds: p.UserIds, Payloads: p.Payloads,
+		Kind: job.Relay{}.Kind(), MaxAttempts: int16(o.MaxAttempts), Queue: o.Queue, After: unnudged,
+	})
+	if err != nil {
+		return fmt.Errorf("insert outbox and the job that relays it: %w", err)
 	}
 	return nil
 }
@@ -73,13 +99,19 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 // with one job that relays whatever waits. It returns the ids of those it stored, by
 // their position.
 func (t *Teller) Tell(ctx context.Context, tx pgx.Tx, all []Announcement) (map[int]uuid.UUID, error) {
+	return t.tell(ctx, tx, all, nil)
+}
+
+// tell is Tell for who knows which events are asked for, when names is not nil.
+func (t *Teller) tell(ctx context.Context, tx pgx.Tx, all []Announcement, names []string) (map[int]uuid.UUID, error) {
 	if !slices.ContainsFunc(all, func(a Announcement) bool { return a.Event != "" }) {
 		return nil, nil
 	}
-	q := db.New(tx)
-	names, err := q.ListWantedEvents(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list wanted events: %w", err)
+	if names == nil {
+		var err error
+		if names, err = db.New(tx).ListWantedEvents(ctx); err != nil {
+			return nil, fmt.Errorf("list wanted events: %w", err)
+		}
 	}
 	told := map[int]uuid.UUID{}
 	var p db.InsertOutboxParams
@@ -102,10 +134,7 @@ func (t *Teller) Tell(ctx context.Context, tx pgx.Tx, all []Announcement) (map[i
 	if len(p.Ids) == 0 {
 		return told, nil
 	}
-	if err := q.InsertOutbox(ctx, p); err != nil {
-		return nil, fmt.Errorf("insert outbox: %w", err)
-	}
-	return told, t.relay(ctx, tx)
+	return told, t.insert(ctx, tx, p)
 }
 
 // wants reports whether somebody asks for the event: by its name, or by * where it

@@ -62,6 +62,8 @@ type Work struct {
 	Changes       []Change
 	Links         []LinkChange
 	Announcements []Announcement
+
+	wanted []string // the events that somebody asks for; nil: Write finds out
 }
 
 // Writer writes what happens to the memory, with everything that must be true
@@ -193,7 +195,7 @@ func (w *Writer) tell(ctx context.Context, tx pgx.Tx, work Work) (map[int]uuid.U
 	for _, l := range work.Links {
 		all = append(all, l.Told)
 	}
-	return w.teller.Tell(ctx, tx, append(all, work.Announcements...))
+	return w.teller.tell(ctx, tx, append(all, work.Announcements...), work.wanted)
 }
 
 func writeHistory(ctx context.Context, q *db.Queries, changes []Change, told map[int]uuid.UUID) error {

@@ -84,8 +84,15 @@ func (c *claim) drop() {
 	}
 }
 
+// Hold has the queue hand out all turns while held says so: it is paused. To be called
+// before the first job is worked.
+func (d *Deliverer) Hold(held func() bool) { d.held = held }
+
 // reserve keeps room for a turn; false when there is none, or when all is being stopped.
 func (d *Deliverer) reserve() bool {
+	if d.held() {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopping || d.turns == maxTurns {

@@ -65,7 +65,7 @@ func TestAFailedRelayBeginsNothing(t *testing.T) {
 	r := subscribe(t)
 	s.endpoint(t, r.URL)
 	s.told(t, added, 1)
-	relent := s.refuse(t, "river_job", "BEFORE UPDATE", "new.state = 'completed'")
+	relent := s.refuse(t, "endpoints", "BEFORE UPDATE", "new.wanted > old.wanted")
 	for range maxTurns + 1 { // were the room not given back, there would be none in the end
 		if _, err := s.relayer.relay(t.Context(), s.running(t, job.Relay{})); err == nil {
 			t.Fatal("the relay's last statement did not fail")
@@ -138,7 +138,7 @@ func TestANudgedRelayEndsTheJobsThatWait(t *testing.T) {
 	g.Go(func() error { s.relayer.Run(ctx); return nil })
 	s.tell(t, added, "u", "v")
 	s.tell(t, added, "w")
-	s.exec(t, `UPDATE river_job SET state = 'scheduled', scheduled_at = now() + $1 WHERE kind = 'relay'`, time.Hour)
+	s.exec(t, `UPDATE river_job SET scheduled_at = now() + $1 WHERE kind = 'relay'`, time.Hour)
 	s.relayer.Nudge()
 	for range 3 {
 		r.next(t)
@@ -161,6 +161,8 @@ func TestWhatPanicsHereEndsNothingElse(t *testing.T) {
 	s.here(t)
 	r := subscribe(t)
 	id := s.endpoint(t, r.URL)
+	resting := s.endpoint(t, r.URL) // its job is the queue's, and inserted after the other was claimed
+	s.set(t, resting, "resume_at = now() + interval '1 hour'")
 	sound := s.relayer.jobs
 	s.told(t, added, 1)
 	s.relayer.jobs = panicking{sound}
@@ -170,6 +172,7 @@ func TestWhatPanicsHereEndsNothingElse(t *testing.T) {
 		}
 	}
 	s.relayer.jobs = sound
+	s.set(t, resting, "deleted_at = now()")
 	s.deliverer.jobs = panicking{sound} // asked when a turn that has work left ends
 	s.set(t, id, "max_in_flight = 1, retry_schedule = '{1h}'")
 	r.Config.Handler = status(503)

@@ -57,6 +57,7 @@ type Deliverer struct {
 	outcomes *group.Committer[attempt, bool]
 	process  uuid.UUID
 	slice    time.Duration
+	held     func() bool // its queue is paused
 
 	// Requests may outlive the job that began them: one that hangs must not keep those
 	// that come after it. They end by themselves, or with base.
@@ -65,8 +66,9 @@ type Deliverer struct {
 	cut      context.CancelFunc
 
 	mu       sync.Mutex
-	turns    int  // that were begun here
-	stopping bool // no more of them
+	turns    int                // that were begun here
+	stopping bool               // no more of them
+	present  map[int64]*present // by their jobs
 }
 
 // NewDeliverer makes a Deliverer that sends to targets. process is as whom this
@@ -77,18 +79,31 @@ func NewDeliverer(pool *pgxpool.Pool, jobs lane.Inserter, counts *counter.Set, t
 	r := &recorder{jobs: jobs, teller: teller, counts: counts, policy: policy, random: rand.Float64}
 	d := &Deliverer{
 		pool: pool, jobs: jobs, poster: newPoster(version, now), targets: targets, now: now, log: log,
-		outcomes: group.New(pool, r.record, nil, group.Options{}), process: process, slice: sliceTime,
+		outcomes: group.New(pool, r.record, nil, group.Options{}), process: process, slice: sliceTime, held: func() bool { return false },
+		present: map[int64]*present{},
 	}
 	d.base, d.cut = context.WithCancel(context.Background())
 	return d
 }
 
+// Hush has no turn begin further requests, for all is being stopped: what is under way
+// gets the time that is left for itself.
+func (d *Deliverer) Hush() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopping = true
+}
+
+func (d *Deliverer) hushed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stopping
+}
+
 // Stop waits for the requests that are under way, and cuts them off when ctx ends:
 // their deliveries are given back then. No job may run any more.
 func (d *Deliverer) Stop(ctx context.Context) {
-	d.mu.Lock()
-	d.stopping = true
-	d.mu.Unlock()
+	d.Hush()
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.requests.Wait() }()
 	select {
@@ -114,15 +129,18 @@ func (d *Deliverer) Work(ctx context.Context, j *river.Job[job.DeliverEndpoint])
 
 // work is Work, of a job that was claimed here or that the queue has handed over.
 func (d *Deliverer) work(ctx context.Context, j *river.Job[job.DeliverEndpoint], here bool) error {
+	met, leave := d.enter(j.ID)
+	defer leave()
 	taken, err := db.New(d.pool).TakeEndpoint(ctx, db.TakeEndpointParams{ID: j.Args.EndpointID, JobID: j.ID})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return d.notTaken(ctx, j)
+		return d.notTaken(ctx, j, here)
 	}
 	if err != nil {
 		return endOf(ctx, d.log, err, "endpoint_id", j.Args.EndpointID)
 	}
 	t := d.newTurn(taken)
-	t.here = here
+	t.here, t.present = here, met
+	met.take(taken.Endpoint)
 	switch p := taken.Endpoint; {
 	case p.DeletedAt != nil:
 		err = d.cancel(ctx, p.ID)
@@ -155,15 +173,19 @@ func (d *Deliverer) NextRetry(*river.Job[job.DeliverEndpoint]) time.Time {
 	return time.Now().Add(time.Second)
 }
 
-// notTaken tells a lane that is not yet due from one that names another job.
-func (d *Deliverer) notTaken(ctx context.Context, j *river.Job[job.DeliverEndpoint]) error {
-	p, err := db.New(d.pool).GetEndpoint(ctx, j.Args.EndpointID)
+// notTaken tells a lane that is not yet due from one that names another job. The queue
+// ends a job that it has handed out; one that was claimed here is ended here.
+func (d *Deliverer) notTaken(ctx context.Context, j *river.Job[job.DeliverEndpoint], here bool) error {
+	q := db.New(d.pool)
+	p, err := q.GetEndpoint(ctx, j.Args.EndpointID)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil
-	case err != nil:
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
 		return endOf(ctx, d.log, err, "endpoint_id", j.Args.EndpointID)
-	case p.JobID == nil || *p.JobID != j.ID || p.DueAt == nil:
+	case err != nil || p.JobID == nil || *p.JobID != j.ID || p.DueAt == nil:
+		if here {
+			err = q.CompleteJobs(ctx, []int64{j.ID})
+			return endOf(ctx, d.log, err, "endpoint_id", j.Args.EndpointID)
+		}
 		return nil
 	}
 	return river.JobSnooze(min(max(time.Until(*p.DueAt), 0), 5*time.Second))

@@ -345,17 +345,17 @@ func TestDeliveryThatArrivesWhileTheLaneClosesIsNotLost(t *testing.T) {
 	g.Go(func() error { return s.deliverer.Work(t.Context(), running) })
 	r.next(t)
 
-	// The relay has locked the lane and comes no further, for its webhook is locked.
+	// The relay has locked the lane and comes no further, for its job is locked.
 	second := s.told(t, added, 1)[0]
+	relay := s.running(t, job.Relay{})
 	holder, err := s.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := holder.Exec(t.Context(), `SELECT FROM outbox WHERE id = $1 FOR UPDATE`, second); err != nil {
+	if _, err := holder.Exec(t.Context(), `SELECT FROM river_job WHERE id = $1 FOR UPDATE`, relay); err != nil {
 		t.Fatal(err)
 	}
-	relay := s.running(t, job.Relay{})
 	g.Go(func() error { return s.relayer.Work(t.Context(), relayJob(relay)) })
 	s.untilWaiting(t, 1)
 	// The job is done with all it knows of, and waits for the lane.

@@ -377,7 +377,7 @@ func TestWhatIsRelayedLaterIsDueLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) })
-	if err := db.New(tx).LockRelay(t.Context()); err != nil {
+	if _, err := db.New(tx).BeginRelay(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	g := together(t)

@@ -263,6 +263,61 @@ func TestGroupDisablesEachEndpointThatIsGone(t *testing.T) {
 	s.wantCounted(t, counter.Changes{counter.DeliveriesDied: 4})
 }
 
+// What has arrived is ended by one statement where all endpoints are well, and by the
+// long way where one is not: the rows are the same. What retention has deleted is left out.
+func TestWhatHasArrivedIsRecordedAlikeByBothWays(t *testing.T) {
+	t.Parallel()
+	for _, well := range []bool{true, false} {
+		s := newStation(t)
+		id, other := s.endpoint(t, nowhere), s.endpoint(t, nowhere, named("other", deleted))
+		s.told(t, deleted, 1)
+		if !well {
+			s.set(t, other, "failures = 1, failing_since = now()")
+		}
+		deliveries := s.leased(t, id, 3, 1)
+		s.exec(t, `UPDATE deliveries SET attempts = 1 WHERE endpoint_id = $1`, other)
+		deliveries = append(deliveries, one[int64](t, s, `SELECT id FROM deliveries WHERE endpoint_id = $1`, other))
+		s.exec(t, `UPDATE deliveries SET status = 'retrying', failures = 1, last_error = 'before' WHERE id = $1`, deliveries[0])
+		s.exec(t, `UPDATE deliveries SET status = 'delivered', leased_until = NULL, finished_at = now() WHERE id = $1`, deliveries[1])
+		s.exec(t, `DELETE FROM deliveries WHERE id = $1`, deliveries[2])
+		var units []attempt
+		for i, d := range deliveries {
+			at := id
+			if i == 3 {
+				at = other
+			}
+			u := attemptOf(at, d, 1, answered(204))
+			u.asOf = s.asOf(t, at)
+			units = append(units, u)
+		}
+		tx, err := s.pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, done, err := recordArrived(t.Context(), db.New(tx), units); err != nil || done != well {
+			t.Fatalf("well %t: done %t, %v", well, done, err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err = pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
+			_, err := s.recorder(t).record(t.Context(), tx, 0, units)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wantOutcomes(t, id, "delivered after 1 attempts, 1 failed", "delivered after 1 attempts, 0 failed")
+		s.wantOutcomes(t, other, "delivered after 1 attempts, 0 failed")
+		s.wantAttempts(t, id, "1: 204", "1: 204")
+		s.wantAttempts(t, other, "1: 204")
+		s.wantCounted(t, counter.Changes{counter.Delivered: 2})
+		if !one[bool](t, s, `SELECT bool_and(finished_at IS NOT NULL AND leased_until IS NULL) FROM deliveries`) {
+			t.Errorf("well %t: a delivery has not ended", well)
+		}
+	}
+}
+
 func TestRecordLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := newStation(t)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 	// relayBytes is how much their payloads hold at most, unless a single one is larger:
 	// filters read them meanwhile, which takes a tenth of a second for a MiB of the worst.
 	relayBytes = 8 << 20
+	// relayJobs is how many jobs one transaction ends that are there for what it does:
+	// as many as queries/outbox.sql says.
+	relayJobs = 1000
 )
 
 // Relayer works Relay jobs: webhooks of the outbox become deliveries. In the process
@@ -105,111 +109,118 @@ func (r *Relayer) NextRetry(*river.Job[job.Relay]) time.Time { return time.Now()
 // whether there may be more to relay; when not, the job is complete, and so are those
 // that wait to do the same.
 func (r *Relayer) relay(ctx context.Context, jobID int64) (more bool, err error) {
-	var claims []*claim
+	var met meetings
 	committed := false
-	defer func() {
-		for _, c := range claims { // also of what panicked
-			if committed {
-				c.begin()
-			} else {
-				c.drop()
-			}
-		}
-	}()
+	defer func() { met.end(committed) }() // also of what panicked
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if err := q.LockRelay(ctx); err != nil {
-			return fmt.Errorf("lock the relay: %w", err)
-		}
-		waiting, err := q.LockRelayJobs(ctx)
+		found, err := db.New(tx).BeginRelay(ctx, relayRows)
 		if err != nil {
-			return fmt.Errorf("lock the jobs of relays: %w", err)
+			return fmt.Errorf("lock what waits to be relayed: %w", err)
 		}
-		rows, err := q.ListOutboxToRelay(ctx, relayRows)
-		if err != nil {
-			return fmt.Errorf("list outbox to relay: %w", err)
-		}
-		n := inOne(rows)
-		more = n < len(rows) || n == relayRows
-		if rows = rows[:n]; n > 0 {
-			if err := r.deliver(ctx, tx, rows, &claims); err != nil {
-				return err
-			}
+		n := inOne(found.Sizes)
+		more = n < len(found.Ids) || n == relayRows
+		jobs := found.Jobs
+		if jobID != 0 { // it was not nudged
+			jobs = append(jobs, jobID)
 		}
 		if more {
+			jobs = nil
+		}
+		more = more || len(found.Jobs) == relayJobs
+		if n == 0 && len(jobs) == 0 {
 			return nil
 		}
-		if len(waiting) > 0 {
-			if err := q.EndJobs(ctx, waiting); err != nil {
-				return fmt.Errorf("end the jobs of relays: %w", err)
-			}
+		webhooks := make([]webhook, n)
+		for i := range webhooks {
+			webhooks[i] = webhook{id: found.Ids[i], event: found.Events[i], userID: found.UserIds[i]}
 		}
-		if jobID == 0 {
-			return nil // nobody's: it was nudged
-		}
-		if err := q.CompleteJobs(ctx, []int64{jobID}); err != nil {
-			return fmt.Errorf("complete job: %w", err)
-		}
-		return nil
+		return r.deliver(ctx, tx, webhooks, jobs, &met)
 	})
 	committed = err == nil
 	return more && committed, err
 }
 
-// inOne returns how many webhooks are relayed in one transaction.
-func inOne(rows []db.ListOutboxToRelayRow) int {
-	size := 0
-	for i, row := range rows {
-		if size += int(row.Size); size > relayBytes && i > 0 {
+// webhook is what of one decides who gets it; its payload aside.
+type webhook struct {
+	id            uuid.UUID
+	event, userID string
+}
+
+// meetings are the turns of the lanes that a relay has work for, when its transaction
+// is committed: those that it may begin, and those that are at work here.
+type meetings struct {
+	claims []*claim
+	turns  []meeting
+}
+
+type meeting struct {
+	*present
+	updatedAt time.Time // of the endpoint
+}
+
+func (m *meetings) end(committed bool) {
+	for _, c := range m.claims {
+		if committed {
+			c.begin()
+		} else {
+			c.drop()
+		}
+	}
+	for _, t := range m.turns {
+		if committed {
+			t.nudge(t.updatedAt)
+		}
+	}
+}
+
+// inOne returns how many webhooks of these sizes are relayed in one transaction.
+func inOne(sizes []int32) int {
+	sum := 0
+	for i, size := range sizes {
+		if sum += int(size); sum > relayBytes && i > 0 {
 			return i
 		}
 	}
-	return len(rows)
+	return len(sizes)
 }
 
-// deliver makes the deliveries of webhooks and wakes the lanes of the endpoints
-// that can be sent to. The deliveries of one that is paused or disabled are held.
-func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []db.ListOutboxToRelayRow, claims *[]*claim) error {
+// deliver makes the deliveries of webhooks, ends jobs that are there for that, and wakes
+// the lanes of the endpoints that can be sent to. The deliveries of one that is paused
+// or disabled are held.
+func (r *Relayer) deliver(ctx context.Context, tx pgx.Tx, webhooks []webhook, jobs []int64, met *meetings) error {
 	q := db.New(tx)
-	rows, err := q.LockEndpoints(ctx)
-	if err != nil {
-		return fmt.Errorf("lock endpoints: %w", err)
-	}
-	ids := make([]uuid.UUID, len(webhooks))
+	p := db.RelayOutboxParams{Jobs: jobs, Relayed: make([]uuid.UUID, len(webhooks))}
 	for i, w := range webhooks {
-		ids[i] = w.ID
+		p.Relayed[i] = w.id
 	}
-	audiences, payloads, err := r.audiences(ctx, q, rows, ids)
-	if err != nil {
-		return err
-	}
-	var deliveries db.InsertDeliveriesParams
-	wanting := map[uuid.UUID]bool{}
-	for _, w := range webhooks {
-		data := sync.OnceValues(func() (any, bool) { return endpoint.ReadData(payloads[w.ID]) })
-		for i, p := range rows {
-			if !audiences[i].Wants(w.Event, w.UserID, data) {
-				continue
-			}
-			deliveries.OutboxIds = append(deliveries.OutboxIds, w.ID)
-			deliveries.EndpointIds = append(deliveries.EndpointIds, p.ID)
-			deliveries.OrderKeys = append(deliveries.OrderKeys, orderKey(p.Ordered, p.BatchSize, w.UserID))
+	var rows []db.LockEndpointsRow
+	if len(webhooks) > 0 {
+		var err error
+		if rows, err = q.LockEndpoints(ctx); err != nil {
+			return fmt.Errorf("lock endpoints: %w", err)
 		}
-	}
-	if len(deliveries.OutboxIds) > 0 {
-		begun, err := q.InsertDeliveries(ctx, deliveries)
+		audiences, payloads, err := r.audiences(ctx, q, rows, p.Relayed)
 		if err != nil {
-			return fmt.Errorf("insert deliveries: %w", err)
+			return err
 		}
-		// Those that wait for others of their user are let go by whoever records these.
-		for _, id := range begun {
-			wanting[id] = true
+		for _, w := range webhooks {
+			data := sync.OnceValues(func() (any, bool) { return endpoint.ReadData(payloads[w.id]) })
+			for i, e := range rows {
+				if !audiences[i].Wants(w.event, w.userID, data) {
+					continue
+				}
+				p.OutboxIds = append(p.OutboxIds, w.id)
+				p.EndpointIds = append(p.EndpointIds, e.ID)
+				p.OrderKeys = append(p.OrderKeys, orderKey(e.Ordered, e.BatchSize, w.userID))
+			}
 		}
 	}
-	if err := q.MarkOutboxRelayed(ctx, ids); err != nil {
-		return fmt.Errorf("mark outbox relayed: %w", err)
+	begun, err := q.RelayOutbox(ctx, p)
+	if err != nil {
+		return fmt.Errorf("relay outbox: %w", err)
 	}
-	return r.wake(ctx, tx, rows, wanting, claims)
+	// Those that wait for others of their user are let go by whoever records these.
+	return r.wake(ctx, tx, rows, begun, met)
 }
 
 // audiences are what the endpoints want to be told of, and the payloads of the
@@ -258,13 +269,21 @@ func orderKey(ordered bool, batchSize int32, userID string) string {
 }
 
 // wake brings work to the lanes of those endpoints that got some and are active, or
-// are tried now and then.
-func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, wanting map[uuid.UUID]bool, claims *[]*claim) error {
+// are tried now and then. A turn that is at work here sees it without.
+func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRow, begun []uuid.UUID, met *meetings) error {
 	var lanes []endpoint.Lane
 	var now time.Time
 	for _, row := range rows {
-		if !wanting[row.ID] || (row.Status != endpoint.Active && !row.Probing) {
+		if !slices.Contains(begun, row.ID) || (row.Status != endpoint.Active && !row.Probing) {
 			continue
+		}
+		if r.deliverer != nil {
+			if t := r.deliverer.meet(row.JobID); t != nil {
+				met.turns = append(met.turns, meeting{t, row.UpdatedAt})
+				if t.sees(row) {
+					continue
+				}
+			}
 		}
 		p := db.LockEndpointRow(row)
 		now = p.Now
@@ -278,7 +297,7 @@ func (r *Relayer) wake(ctx context.Context, tx pgx.Tx, rows []db.LockEndpointsRo
 		l := endpoint.NewLane(p, due)
 		if r.deliverer != nil {
 			c := r.deliverer.claim(p.ID)
-			*claims = append(*claims, c)
+			met.claims = append(met.claims, c)
 			l = l.Claimed(&c.Claim)
 		}
 		lanes = append(lanes, l)

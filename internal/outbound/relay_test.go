@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/memrelay/memrelay/db"
@@ -227,26 +228,73 @@ func TestSecondRelayWaitsForTheFirst(t *testing.T) {
 
 func TestRelayLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
+	for what, refused := range map[string][3]string{
+		"the deliveries":     {"deliveries", "BEFORE INSERT", "true"},
+		"the webhooks' mark": {"outbox", "BEFORE UPDATE", "new.relayed_at IS NOT NULL"},
+		"the relay's job":    {"river_job", "BEFORE UPDATE", "new.state = 'completed'"},
+		"the lane's job":     {"river_job", "BEFORE INSERT", "new.kind = 'deliver_endpoint'"},
+		"the lane":           {"endpoints", "BEFORE UPDATE", "new.wanted > old.wanted"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newStation(t)
+			id := s.endpoint(t, nowhere)
+			s.told(t, added, 3)
+			relay := s.running(t, job.Relay{})
+			relent := s.refuse(t, refused[0], refused[1], refused[2])
+			before := s.picture(t)
+
+			if d := snoozed(t, s.relayer.Work(t.Context(), relayJob(relay))); d != time.Second {
+				t.Errorf("snoozes for %v, want a second", d)
+			}
+			if diff := cmp.Diff(before, s.picture(t)); diff != "" {
+				t.Errorf("a relay that failed left (-before +after):\n%s", diff)
+			}
+
+			relent()
+			if err := s.relayer.Work(t.Context(), relayJob(relay)); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(s.outcomes(t, id)); n != 3 {
+				t.Errorf("%d deliveries after the second try, want 3", n)
+			}
+		})
+	}
+}
+
+// What is told after a relay has looked keeps the job that it came with: the relay that
+// waited for another one sees neither, and the job is there for both.
+func TestARelayThatWaitedEndsNoJobOfWhatItHasNotSeen(t *testing.T) {
+	t.Parallel()
 	s := newStation(t)
 	id := s.endpoint(t, nowhere)
-	s.told(t, added, 3)
-	relay := s.running(t, job.Relay{})
-	relent := s.refuse(t, "river_job", "BEFORE UPDATE", "new.state = 'completed'")
-	before := s.picture(t)
-
-	if d := snoozed(t, s.relayer.Work(t.Context(), relayJob(relay))); d != time.Second {
-		t.Errorf("snoozes for %v, want a second", d)
-	}
-	if diff := cmp.Diff(before, s.picture(t)); diff != "" {
-		t.Errorf("a relay whose last statement failed left (-before +after):\n%s", diff)
-	}
-
-	relent()
-	if err := s.relayer.Work(t.Context(), relayJob(relay)); err != nil {
+	holder, err := s.pool.Begin(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(s.outcomes(t, id)); n != 3 {
-		t.Errorf("%d deliveries after the second try, want 3", n)
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := db.New(holder).BeginRelay(t.Context(), 1); err != nil { // which finds nothing
+		t.Fatal(err)
+	}
+	first := s.tell(t, added, "u")
+	g := together(t)
+	g.Go(func() error { _, err := s.relayer.relay(t.Context(), 0); return err })
+	s.untilWaiting(t, 1)
+	second := s.tell(t, added, "u")
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	relayed := column[uuid.UUID](t, s, `SELECT o.id FROM outbox o WHERE relayed_at IS NOT NULL`)
+	left := one[int](t, s, `SELECT count(*) FROM river_job WHERE kind = 'relay' AND state = 'available'`)
+	if len(relayed) != 1 || relayed[0] != first[0] || left != 1 {
+		t.Errorf("relayed %v of %v and %v, and %d jobs are left, want the first and one", relayed, first, second, left)
+	}
+	s.relay(t)
+	if n := len(s.outcomes(t, id)); n != 2 {
+		t.Errorf("%d deliveries, want 2", n)
 	}
 }
 
@@ -282,5 +330,75 @@ func TestRelayReadsOnlySoMuchInOneTransaction(t *testing.T) {
 	}
 	if n := one[int](t, s, `SELECT count(*) FROM river_job WHERE kind = 'relay' AND state <> 'completed'`); n != 0 {
 		t.Errorf("%d relay jobs are left", n)
+	}
+}
+
+// The queue's leader locks all jobs that it lets go, in another order than a relay: it
+// must meet none of a relay's.
+func TestARelayAndTheQueuesLeaderDoNotMeet(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	id := s.endpoint(t, nowhere)
+	s.told(t, added, 1)
+	s.relay(t)
+	s.exec(t, `UPDATE river_job SET state = 'retryable', scheduled_at = now() - interval '1 minute' WHERE kind = 'deliver_endpoint'`)
+	s.told(t, added, 1)
+	err := pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
+		o := job.Relay{}.InsertOpts()
+		return db.New(tx).InsertRelayJob(t.Context(), db.InsertRelayJobParams{
+			Kind: job.Relay{}.Kind(), MaxAttempts: int16(o.MaxAttempts), Queue: o.Queue, After: -time.Second,
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hold.Exec(t.Context(), `SELECT FROM endpoints WHERE id = $1 FOR UPDATE`, id); err != nil {
+		t.Fatal(err)
+	}
+	relayed, scheduled := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := s.relayer.relay(t.Context(), 0); relayed <- err }()
+	s.untilWaiting(t, 1)
+	go func() {
+		_, err := s.pool.Exec(t.Context(), `SELECT FROM river_job WHERE state IN ('retryable', 'scheduled') AND scheduled_at <= now()
+			ORDER BY priority, scheduled_at, id LIMIT 1000 FOR UPDATE`)
+		scheduled <- err
+	}()
+	if err := <-scheduled; err != nil {
+		t.Errorf("the queue's leader: %v", err)
+	}
+	if err := hold.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-relayed; err != nil {
+		t.Errorf("the relay: %v", err)
+	}
+}
+
+// Jobs that have gathered are ended a thousand at a time.
+func TestARelayEndsWhatHasGathered(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.endpoint(t, nowhere)
+	s.told(t, added, 1)
+	s.exec(t, `INSERT INTO river_job (kind, args, queue, max_attempts) SELECT 'relay', '{}', 'relay', 10000 FROM generate_series(1, 2500)`)
+	for round := 1; ; round++ {
+		more, err := s.relayer.relay(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !more {
+			if round != 3 {
+				t.Errorf("%d relays, want 3", round)
+			}
+			break
+		}
+	}
+	var left int
+	if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE kind = 'relay' AND state <> 'completed'`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d jobs are left (%v)", left, err)
 	}
 }

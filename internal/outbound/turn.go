@@ -30,6 +30,8 @@ type turn struct {
 	waiting bool          // deliveries wait for others
 	unready bool          // the endpoint could not be made ready
 	here    bool          // it came without a way through the queue
+	present *present      // what a relay of this process knows of it
+	more    bool          // more may be due than there was room for
 
 	inFlight int
 	running  sync.WaitGroup // its requests
@@ -106,27 +108,44 @@ func (t *turn) send(ctx context.Context) error {
 	requests, cut := context.WithCancel(t.d.base)
 	// Our own end cuts them off as long as the job waits for them.
 	defer context.AfterFunc(ctx, cut)()
+	idle := time.NewTimer(linger)
+	defer idle.Stop()
 	var failed error
-	stop, handing := false, false
+	stop, handing, again := false, false, true
 	finish := func(e ended) {
 		t.inFlight--
 		stop = stop || e.stop || e.err != nil
+		again = again || t.looksAgain()
 		failed = errors.Join(failed, e.err)
 	}
 	for {
-		if !stop {
+		stop = stop || t.d.hushed()
+		if !stop && again {
 			begun, err := t.begin(ctx, requests)
 			failed = errors.Join(failed, err)
 			stop = err != nil || (begun && resting(t.p))
 		}
-		if t.inFlight == 0 {
-			cut()
-			return failed
+		if t.present.stale.Load() && !handing { // what hangs shall not keep the next turn
+			stop, handing = true, true
+			end.Reset(handover)
 		}
+		if t.inFlight == 0 {
+			if stop || !t.lingers() {
+				cut()
+				return failed
+			}
+			idle.Reset(linger)
+		}
+		again = false
 		select {
 		case e := <-t.done:
 			finish(e)
+		case <-t.present.nudged:
+			again = true
 		case <-tick.C:
+			again = t.inFlight > 0
+		case <-idle.C:
+			stop = stop || t.inFlight == 0
 		case <-end.C:
 			if handing {
 				t.over.Store(true)
@@ -148,6 +167,18 @@ func (t *turn) send(ctx context.Context) error {
 	}
 }
 
+// looksAgain reports whether a request that has ended may have left something to lease
+// that nobody tells of: what there was no room for, what waited for it, or what came by
+// a relay elsewhere, which is looked for less often by a turn that is told of most.
+func (t *turn) looksAgain() bool {
+	return !t.here || t.more || t.p.Ordered || t.p.BatchSize > 1
+}
+
+// lingers reports whether a turn with nothing left to do waits for what comes next.
+func (t *turn) lingers() bool {
+	return t.here && !t.more && t.p.BatchSize == 1 && t.d.roomy()
+}
+
 // begin leases as many deliveries as there is room for and begins their requests.
 func (t *turn) begin(ctx, requests context.Context) (bool, error) {
 	if t.others > 0 {
@@ -158,12 +189,18 @@ func (t *turn) begin(ctx, requests context.Context) (bool, error) {
 	room := mostInFlight(t.p) - t.inFlight - t.others
 	now := t.now()
 	room = min(room, t.pace.Allows(now))
-	if room <= 0 {
+	if t.more = room <= 0; t.more {
 		return false, nil
 	}
 	leases, err := t.lease(ctx, room)
 	if err != nil {
 		return false, err
+	}
+	t.more = len(leases) >= room
+	if len(leases) == 0 && t.inFlight > 0 {
+		if err := t.notice(ctx); err != nil {
+			return false, err
+		}
 	}
 	t.pace.Take(now, len(leases))
 	for _, l := range leases {
@@ -172,6 +209,19 @@ func (t *turn) begin(ctx, requests context.Context) (bool, error) {
 		t.d.requests.Go(func() { defer t.running.Done(); t.deliver(requests, l) })
 	}
 	return len(leases) > 0, nil
+}
+
+// notice looks whether the endpoint has changed since it was taken: then nothing more is
+// leased, and another turn goes on with it while these requests are under way.
+func (t *turn) notice(ctx context.Context) error {
+	p, err := db.New(t.d.pool).GetEndpoint(ctx, t.p.ID)
+	if err != nil {
+		return fmt.Errorf("look whether the endpoint has changed: %w", err)
+	}
+	if !p.UpdatedAt.Equal(t.p.UpdatedAt) {
+		t.present.stale.Store(true)
+	}
+	return nil
 }
 
 // leased is a delivery that is to be attempted now, or a batch.
@@ -191,7 +241,7 @@ func (t *turn) lease(ctx context.Context, room int) ([]leased, error) {
 		if err := t.d.gather(ctx, t.p, room); err != nil {
 			return nil, err
 		}
-		rows, err := q.LeaseBatches(ctx, db.LeaseBatchesParams{EndpointID: t.p.ID, MaxDeliveries: int32(room), Lease: t.p.Timeout + recordTime, Process: t.d.process})
+		rows, err := q.LeaseBatches(ctx, db.LeaseBatchesParams{EndpointID: t.p.ID, MaxDeliveries: int32(room), Lease: t.p.Timeout + recordTime, Process: t.d.process, AsOf: t.p.UpdatedAt})
 		if err != nil {
 			return nil, fmt.Errorf("lease batches: %w", err)
 		}
@@ -199,7 +249,7 @@ func (t *turn) lease(ctx context.Context, room int) ([]leased, error) {
 			leases = append(leases, leased{id: r.ID, number: r.Attempts, webhook: *r.BatchID, batch: true})
 		}
 	} else {
-		rows, err := q.LeaseDeliveries(ctx, db.LeaseDeliveriesParams{EndpointID: t.p.ID, MaxDeliveries: int32(room), Lease: t.p.Timeout + recordTime, Process: t.d.process})
+		rows, err := q.LeaseDeliveries(ctx, db.LeaseDeliveriesParams{EndpointID: t.p.ID, MaxDeliveries: int32(room), Lease: t.p.Timeout + recordTime, Process: t.d.process, AsOf: t.p.UpdatedAt})
 		if err != nil {
 			return nil, fmt.Errorf("lease deliveries: %w", err)
 		}
@@ -362,7 +412,7 @@ func (t *turn) end(ctx context.Context, jobID int64, wake lane.Wake) error {
 		if sameLimit(p.RateLimit, t.p.RateLimit) {
 			p.RateAt = t.pace.At() // else it counts anew
 		}
-		next := db.CloseEndpointParams{ID: p.ID, Wanted: p.Wanted, Done: t.p.Wanted, DueAt: p.DueAt, RateAt: p.RateAt, FullUntil: p.FullUntil}
+		next := db.CloseEndpointParams{ID: p.ID, Wanted: p.Wanted, Done: t.p.Wanted, DueAt: p.DueAt, RateAt: p.RateAt, FullUntil: p.FullUntil, EndedJob: jobID}
 		due, ok, err := nextWork(ctx, q, p)
 		switch {
 		case err != nil:
@@ -387,9 +437,6 @@ func (t *turn) end(ctx context.Context, jobID int64, wake lane.Wake) error {
 		}
 		if err := q.CloseEndpoint(ctx, next); err != nil {
 			return fmt.Errorf("close endpoint: %w", err)
-		}
-		if err := q.CompleteJobs(ctx, []int64{jobID}); err != nil {
-			return fmt.Errorf("complete job: %w", err)
 		}
 		return nil
 	})

@@ -273,10 +273,11 @@ func TestAnEndpointThatIsNotReadyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// A pause does not wait for the turn to end: what is under way is all that still goes.
+// Neither a pause nor a change waits for the turn to end: what is under way is all that
+// still goes as before.
 func TestAPauseEndsWhatATurnBegins(t *testing.T) {
 	t.Parallel()
-	for _, change := range []string{"status = 'paused'", "status = 'disabled'", "deleted_at = now()"} {
+	for _, change := range []string{"status = 'paused'", "status = 'disabled'", "deleted_at = now()", "url = 'https://receiver.invalid/'"} {
 		s := newStation(t)
 		h := newHolding()
 		let := sync.OnceFunc(func() { close(h.let) })

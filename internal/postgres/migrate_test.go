@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
 
 	"github.com/memrelay/memrelay/internal/dbtest"
 	"github.com/memrelay/memrelay/internal/postgres"
@@ -335,5 +336,67 @@ func TestAFailedMigrationCanBeRepeated(t *testing.T) {
 	}
 	if err := postgres.MigrateDown(t.Context(), url, true, quiet(t)); err == nil || !strings.Contains(err.Error(), "migrate down") {
 		t.Errorf("error %v, want one about the view", err)
+	}
+}
+
+// Indexes are built without a transaction, so what was begun before a failure stays: what is
+// invalid or half there must not stay for ever.
+func TestIndexesThatWereBrokenOffAreBuiltAgain(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	want := schema(t, url)
+	down(t, url, false)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for _, sql := range []string{
+		`INSERT INTO events (source, event_id, digest, module, operation, record_id) SELECT 'zoho', n::text, sha256('a'), 'Deals', 'create', '1' FROM generate_series(1, 2) AS n`,
+		`CREATE INDEX events_received_idx ON events (received_at)`, // one of a program that was not released
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is left of one that failed: it was to be unique, and is invalid.
+	if _, err := conn.Exec(t.Context(), `CREATE UNIQUE INDEX CONCURRENTLY events_faults_idx ON events (record_id)`); err == nil {
+		t.Fatal("two events of a record are one")
+	}
+	// A view of that name: the fourth of the indexes finds it in its way.
+	if _, err := conn.Exec(t.Context(), `CREATE VIEW events_passed_idx AS SELECT 1 AS one`); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrate(t.Context(), url, quiet(t)); err == nil || !strings.Contains(err.Error(), "version:26") {
+		t.Fatalf("error %v", err)
+	}
+	if _, err := conn.Exec(t.Context(), `DROP VIEW events_passed_idx`); err != nil {
+		t.Fatal(err)
+	}
+	migrate(t, url)
+	if diff := cmp.Diff(want, schema(t, url)); diff != "" {
+		t.Errorf("the schema (-want +got):\n%s", diff)
+	}
+	if n := ask[int](t, url, `SELECT count(*)::int FROM pg_index WHERE NOT indisvalid`); n != 0 {
+		t.Errorf("%d indexes are invalid", n)
+	}
+}
+
+// Doctor asks for the status while somebody migrates: it neither waits nor is waited for.
+func TestMigrationStatusTakesNoLock(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if list, err := postgres.MigrationStatus(ctx, url, quiet(t)); err != nil || len(list) == 0 {
+		t.Errorf("%d migrations, %v", len(list), err)
 	}
 }

@@ -289,7 +289,7 @@ func TestFollowingConverges(t *testing.T) {
 			e := story[i]
 			e.data = strings.ReplaceAll(e.data, `"m1"`, fmt.Sprintf(`"m%d"`, round))
 			eventID, jobID := s.hear(t, e)
-			units = append(units, arrival{eventID, jobID})
+			units = append(units, arrival{eventID: eventID, jobID: jobID})
 		}
 		if round%3 == 0 {
 			var ids []int64
@@ -467,11 +467,11 @@ func TestAnEventIsFollowedOnce(t *testing.T) {
 	}
 	second := inserted.Job.ID
 	s.begin(t, second)
-	answers := inGroup(t, s.pool, s.router.applier.write, []arrival{{eventID, first}, {eventID, second}, {eventID + 1, first}})
+	answers := inGroup(t, s.pool, s.router.applier.write, []arrival{{eventID: eventID, jobID: first}, {eventID: eventID, jobID: second}, {eventID: eventID + 1, jobID: first}})
 	if diff := cmp.Diff([]group.Answer[outcome]{{Value: outcomeApplied}, {}, {}}, answers); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
-	answers = inGroup(t, s.pool, s.router.applier.write, []arrival{{eventID, second}})
+	answers = inGroup(t, s.pool, s.router.applier.write, []arrival{{eventID: eventID, jobID: second}})
 	if diff := cmp.Diff([]group.Answer[outcome]{{}}, answers); diff != "" {
 		t.Errorf("answer once it has ended (-want +got):\n%s", diff)
 	}
@@ -487,7 +487,7 @@ func TestAnEventThatIsHeldWaits(t *testing.T) {
 	s := newApplying(t)
 	eventID, jobID := s.hear(t, added("m1", "x", 0))
 	release := s.hold(t, fmt.Sprintf(`SELECT FROM events WHERE id = %d FOR UPDATE`, eventID))
-	answers := inGroup(t, s.pool, s.router.applier.write, []arrival{{eventID, jobID}})
+	answers := inGroup(t, s.pool, s.router.applier.write, []arrival{{eventID: eventID, jobID: jobID}})
 	if len(answers) != 1 || !errors.Is(answers[0].Err, group.ErrHeld) {
 		t.Errorf("answered %v, want that it is held", answers)
 	}
@@ -507,7 +507,7 @@ func TestAnEventOfAMemoryThatIsHeldWaits(t *testing.T) {
 	for _, e := range []tell{updated("m1", "y", 1), added("m2", "z", 1)} {
 		eventID, jobID := s.hear(t, e)
 		s.begin(t, jobID)
-		units = append(units, arrival{eventID, jobID})
+		units = append(units, arrival{eventID: eventID, jobID: jobID})
 	}
 	release := s.hold(t, `SELECT FROM memories FOR UPDATE`)
 	// Whoever waits for it would do so for ever.

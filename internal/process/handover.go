@@ -33,8 +33,9 @@ func (r *Router) Wait() {
 
 // handed is the work of one lane that may be begun here. All methods do nothing on nil.
 type handed struct {
-	claim  *lane.Claim
-	idle   bool // the lane had no work before: what is routed now is all of it
+	here   *lane.Here
+	claim  *lane.Claim // nil: it was not asked for
+	idle   bool        // the lane had no work before: what is routed now is all of it
 	events []Event
 	bytes  int
 }
@@ -45,7 +46,7 @@ func (h *handOver) offer(lanes map[string]*accountLane) {
 		return
 	}
 	for _, l := range lanes {
-		l.handed = &handed{claim: h.here.Claim(), idle: l.jobID == nil && l.due == nil && l.wanted == l.done}
+		l.handed = &handed{here: h.here, idle: l.jobID == nil && l.due == nil && l.wanted == l.done}
 	}
 }
 
@@ -57,15 +58,16 @@ func (h *handed) add(e Event) {
 	h.bytes += len(e.Record)
 }
 
-// asked is the claim to ask for.
-func (h *handed) asked() *lane.Claim {
+// ask is the claim to ask for.
+func (h *handed) ask(behind bool) *lane.Claim {
 	if h == nil {
 		return nil
 	}
+	h.claim = h.here.Claim(behind)
 	return h.claim
 }
 
-func (h *handed) claimed() bool { return h != nil && h.claim.JobID != 0 }
+func (h *handed) claimed() bool { return h != nil && h.claim != nil && h.claim.JobID != 0 }
 
 // takesAll reports whether the lane's work is what was routed to it just now, and fits
 // into one sync: then it is taken in the same transaction, and nobody reads it again.

@@ -91,6 +91,38 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// What is beyond a source's share lets others go first at its lane, too; one event
+// within it is enough to pull the lane forward.
+func TestLaneOfASourceBeyondItsShareStandsBehind(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		priorities []int // of the events' jobs
+		want       string
+	}{
+		{"all of it beyond", []int{2, 2}, "77 2"},
+		{"one within", []int{2, 1}, "77 1"},
+		{"one beyond, after one within", []int{1, 2}, "77 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStation(t, Payloads{})
+			var ids []int64
+			for i, p := range tt.priorities {
+				id := fmt.Sprint(i)
+				_, jobID := s.receive(t, sent{module: "Contacts", operation: "create", recordID: id, record: contact(id, "77", "a@example.com")})
+				s.exec(t, `UPDATE river_job SET priority = $2 WHERE id = $1`, jobID, p)
+				ids = append(ids, jobID)
+			}
+			s.together(t, ids)
+			got := rows[string](t, s.pool, `SELECT concat_ws(' ', args ->> 'account_id', priority) FROM river_job WHERE kind = 'sync_account'`)
+			if diff := cmp.Diff([]string{tt.want}, got); diff != "" {
+				t.Errorf("jobs of lanes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // What is handed over looks to the source as what a job of the queue takes.
 func TestHandedEventsAreThoseThatTheQueueWouldBring(t *testing.T) {
 	t.Parallel()

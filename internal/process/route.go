@@ -41,6 +41,7 @@ type Router struct {
 type arrival struct {
 	eventID int64
 	jobID   int64
+	behind  bool // its source is over its share: others go first
 }
 
 // NewRouter makes a Router. debounce is how long an account's update that touches
@@ -64,7 +65,7 @@ func (r *Router) Apply(a *Applier) { r.applier = a }
 // An error of the event itself is returned, so that River tries again and at
 // last discards; the event's row says so before. The world's failures snooze.
 func (r *Router) Work(ctx context.Context, j *river.Job[job.ProcessEvent]) error {
-	u := arrival{eventID: j.Args.EventID, jobID: j.ID}
+	u := arrival{eventID: j.Args.EventID, jobID: j.ID, behind: j.Priority > 1}
 	routed, err := r.commits.Do(ctx, u)
 	if errors.Is(err, errTold) {
 		routed, err = r.applier.follow(ctx, u)
@@ -242,6 +243,7 @@ type accountLane struct {
 	due          *time.Time
 	jobID        *int64
 	woken        bool
+	behind       bool // all that woke it let others go first
 	whole        wholeState
 	handed       *handed // nil: its work goes through the queue
 }
@@ -262,6 +264,7 @@ func (p *routing) take(u arrival, t target) bool {
 	if l.due == nil || due.Before(*l.due) {
 		l.due = &due
 	}
+	l.behind = u.behind && (l.behind || !l.woken)
 	l.woken = true
 	l.handed.add(event(t, l.wanted, p.now))
 	p.routed.Ids = append(p.routed.Ids, u.eventID)
@@ -350,7 +353,7 @@ func wakeLanes(ctx context.Context, tx pgx.Tx, jobs lane.Inserter, now time.Time
 		params.AccountIds = append(params.AccountIds, id)
 		params.Wanted = append(params.Wanted, l.wanted)
 		params.DueAt = append(params.DueAt, *l.due)
-		wakes = append(wakes, lane.Wake{JobID: l.jobID, Due: *l.due, Args: job.SyncAccount{AccountID: id}, Claim: l.handed.asked()})
+		wakes = append(wakes, lane.Wake{JobID: l.jobID, Due: *l.due, Args: job.SyncAccount{AccountID: id}, Behind: l.behind, Claim: l.handed.ask(l.behind)})
 	}
 	var err error
 	if params.JobIds, err = lane.Ensure(ctx, tx, jobs, now, wakes); err != nil {

@@ -167,7 +167,7 @@ func TestEventIsRoutedOnce(t *testing.T) {
 	// Two jobs of one event meet in one group.
 	s.begin(t, first)
 	second := again()
-	answers := s.routeGroup(t, arrival{eventID, first}, arrival{eventID, second})
+	answers := s.routeGroup(t, arrival{eventID: eventID, jobID: first}, arrival{eventID: eventID, jobID: second})
 	if diff := cmp.Diff([]group.Answer[bool]{{Value: true}, {}}, answers); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
@@ -179,7 +179,7 @@ func TestEventIsRoutedOnce(t *testing.T) {
 	// A third comes later, when the body is gone; the event needs it no more to be routed.
 	s.exec(t, `DELETE FROM event_bodies`)
 	third := again()
-	if diff := cmp.Diff([]group.Answer[bool]{{}}, s.routeGroup(t, arrival{eventID, third})); diff != "" {
+	if diff := cmp.Diff([]group.Answer[bool]{{}}, s.routeGroup(t, arrival{eventID: eventID, jobID: third})); diff != "" {
 		t.Errorf("answer to the third (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(lane, s.lane(t, "77")); diff != "" {
@@ -293,11 +293,11 @@ func TestRouteWaitsForRowsThatAreHeld(t *testing.T) {
 			eventID, jobID := s.receive(t, sent{module: "Contacts", operation: "update", recordID: "1", record: contact("1", "77", "b@example.com")})
 			s.begin(t, jobID)
 			release := s.hold(t, tt.lock)
-			if diff := cmp.Diff([]error{group.ErrHeld}, errorsOf(s.routeGroup(t, arrival{eventID, jobID})), equateErrors()); diff != "" {
+			if diff := cmp.Diff([]error{group.ErrHeld}, errorsOf(s.routeGroup(t, arrival{eventID: eventID, jobID: jobID})), equateErrors()); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)
 			}
 			release()
-			if diff := cmp.Diff([]error{nil}, errorsOf(s.routeGroup(t, arrival{eventID, jobID})), equateErrors()); diff != "" {
+			if diff := cmp.Diff([]error{nil}, errorsOf(s.routeGroup(t, arrival{eventID: eventID, jobID: jobID})), equateErrors()); diff != "" {
 				t.Errorf("answers once it is free (-want +got):\n%s", diff)
 			}
 			s.finish(t)

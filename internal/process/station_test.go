@@ -87,7 +87,7 @@ func stationOn(t *testing.T, pool *pgxpool.Pool, source Source) *station {
 // handOver has lanes worked as soon as they are woken, at most so many at one time.
 func (s *station) handOver(t *testing.T, room int) {
 	t.Helper()
-	s.here = lane.NewHere(s.pool, uuid.New(), room, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s.here = lane.NewHere(s.pool, uuid.New(), room, func() bool { return false }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	s.router.HandTo(s.syncer, s.here)
 	t.Cleanup(func() { s.here.Stop(context.Background()) })
 }

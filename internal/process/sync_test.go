@@ -278,7 +278,7 @@ func TestLaneWithMoreWorkThanOneClaimTakes(t *testing.T) {
 				record := fmt.Sprintf(`{"Description":%q,"Account_Name":{"id":"77"}}`, strings.Repeat("x", tt.notes)+fmt.Sprint(i))
 				eventID, jobID := s.receive(t, sent{module: "Contacts", operation: "update", recordID: fmt.Sprint(i), record: record})
 				s.begin(t, jobID)
-				units = append(units, arrival{eventID, jobID})
+				units = append(units, arrival{eventID: eventID, jobID: jobID})
 			}
 			s.routeGroup(t, units...)
 			s.finish(t)

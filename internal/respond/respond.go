@@ -153,8 +153,12 @@ func Annotate(ctx context.Context, attrs ...slog.Attr) {
 // Use puts onto r what every route needs: a request id on the answer and in the
 // context, one log line per request, panics as problems, and problems for
 // unknown routes and methods.
-func Use(r chi.Router, log *slog.Logger) {
-	r.Use(identify, logged(log), recovered)
+func Use(r chi.Router, log *slog.Logger, with ...Option) {
+	var o options
+	for _, set := range with {
+		set(&o)
+	}
+	r.Use(identify, logged(log, o), recovered)
 	r.NotFound(Handler(func(http.ResponseWriter, *http.Request) error {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is nothing at this address."}
 	}).ServeHTTP)
@@ -193,7 +197,7 @@ func plain(id string) bool {
 	return id != "" && len(id) <= 128 && strings.IndexFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' }) < 0
 }
 
-func logged(log *slog.Logger) func(http.Handler) http.Handler {
+func logged(log *slog.Logger, o options) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
@@ -202,7 +206,8 @@ func logged(log *slog.Logger) func(http.Handler) http.Handler {
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			// Also when the handler breaks the answer off with a panic.
 			defer func() {
-				log.LogAttrs(r.Context(), said.level(r, ww.Status()), "request answered", said.about(r, ww.Status(), start)...)
+				log.LogAttrs(r.Context(), said.level(r, ww.Status()), "request answered", said.about(r, ww.Status(), start, o.remote(r))...)
+				o.refuse(r, said, ww.Status())
 			}()
 			next.ServeHTTP(ww, r)
 			if ww.Status() == 0 {
@@ -222,10 +227,10 @@ func (l *line) level(r *http.Request, status int) slog.Level {
 	return slog.LevelInfo
 }
 
-func (l *line) about(r *http.Request, status int, start time.Time) []slog.Attr {
+func (l *line) about(r *http.Request, status int, start time.Time, remote string) []slog.Attr {
 	attrs := append([]slog.Attr{
 		slog.String("method", r.Method), slog.String("route", route(r)), slog.Int("status", status),
-		slog.Int64("duration_us", time.Since(start).Microseconds()), slog.String("remote", r.RemoteAddr),
+		slog.Int64("duration_us", time.Since(start).Microseconds()), slog.String("remote", remote),
 	}, l.attrs...)
 	if l.failure != nil {
 		attrs = append(attrs, slog.String("code", l.failure.Code))

@@ -1,0 +1,9 @@
+package retention_test
+
+import (
+	"testing"
+
+	"github.com/memrelay/memrelay/internal/dbtest"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
