@@ -79,6 +79,10 @@ bench-parts: ## measure the parts that need no database: time and allocations of
 bench-growth: ## measure with 1 and 10 million events stored; an hour and 35 GB of disk
 	go run ./internal/bench -growth -docs docs
 
+.PHONY: bench-lists
+bench-lists: ## measure the pages of operators' lists with 100,000 events stored
+	go run ./internal/bench -lists
+
 .PHONY: bench-retention
 bench-retention: ## measure the door while a million old events are deleted
 	go run ./internal/bench -retention

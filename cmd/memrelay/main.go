@@ -35,7 +35,7 @@ func main() {
 	log.SetOutput(io.Discard)
 	importer.Silence()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Environ(), onScreen(os.Stdout), onScreen(os.Stderr))
 	stop()
 	os.Exit(code)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 )
@@ -34,10 +33,7 @@ func (s streams) progress() *progress {
 		p.out = io.Discard
 		return p
 	}
-	if f, ok := s.out.(*os.File); ok {
-		info, err := f.Stat()
-		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
+	_, p.terminal = s.out.(tty)
 	return p
 }
 

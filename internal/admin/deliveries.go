@@ -26,7 +26,7 @@ const (
 	// queries/deliveries_list.sql, which say so, too.
 	window = 1000
 	// maxWindows bounds what is looked at for one page.
-	maxWindows = 20
+	maxWindows = 10
 )
 
 // Deliveries looks at deliveries for operators, and sends them again.
@@ -102,7 +102,7 @@ func shown(r db.ListDeliveriesRow) Delivery {
 type DeliveryPage struct {
 	Deliveries []Delivery `json:"deliveries"`
 	// NextCursor leads to the next page, "" to none. A page may have fewer deliveries
-	// than were asked for, or none, and a next one all the same: 20,000 are looked at
+	// than were asked for, or none, and a next one all the same: 10,000 are looked at
 	// for a page, and then the answer is given.
 	NextCursor string `json:"next_cursor,omitempty"`
 }

@@ -69,7 +69,7 @@ type JobError struct {
 type JobPage struct {
 	Jobs []Job `json:"jobs"`
 	// NextCursor leads to the next page, "" to none. A page may have fewer jobs than were
-	// asked for, or none, and a next one all the same: 20,000 are looked at for a page.
+	// asked for, or none, and a next one all the same: 10,000 are looked at for a page.
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 

@@ -8,6 +8,7 @@
 //	go run ./internal/bench -quick          the same in less than a minute; says little
 //	go run ./internal/bench -only door      a part; -only help lists them
 //	go run ./internal/bench -growth         with up to ten million events stored
+//	go run ./internal/bench -lists          the pages of operators' lists, with 100,000 events stored
 //	go run ./internal/bench -retention      while a million old events are deleted
 //	go run ./internal/bench -bloat 20m      what tables grow to under a steady load
 package main
@@ -43,6 +44,7 @@ func main() {
 	flag.DurationVar(&o.bloat, "bloat", 0, "measure what tables grow to in so long a time instead")
 	flag.BoolVar(&o.syncs, "syncs", false, "measure syncs of Zoho instead")
 	flag.BoolVar(&o.search, "search", false, "measure searches among a million memories instead; takes some minutes and 3 GB")
+	flag.BoolVar(&o.lists, "lists", false, "measure the pages of operators' lists instead")
 	flag.BoolVar(&o.retention, "retention", false, "measure the door while old events are deleted instead; takes some minutes and 2 GB")
 	flag.DurationVar(&o.outage, "outage", 0, "measure what follows when a receiver is away for so long instead")
 	flag.StringVar(&o.dir, "dir", "", "where the server's data lies; a disk, not memory (default: a folder for temporary files)")
@@ -59,6 +61,7 @@ type options struct {
 	quick, growth   bool
 	syncs, search   bool
 	retention       bool
+	lists           bool
 	only, dir, docs string
 	most            int64
 	outage, bloat   time.Duration
@@ -80,7 +83,7 @@ func (o options) plan() plan {
 	if o.quick {
 		p = plan{seconds: 1, rounds: 1, backlog: 3000, contacts: 400, deliveries: 3000, jobs: 5000, isolation: time.Second}
 	}
-	if o.syncs || o.search || o.outage > 0 || o.bloat > 0 {
+	if o.syncs || o.lists || o.search || o.outage > 0 || o.bloat > 0 {
 		p.rounds = 1
 	}
 	if o.seconds > 0 {
@@ -105,6 +108,8 @@ func (b *bench) measurements() ([]measurement, error) {
 		return []measurement{{"syncs", b.syncs}}, nil
 	case b.o.search:
 		return []measurement{{"search", b.searches}}, nil
+	case b.o.lists:
+		return []measurement{{"lists", b.lists}}, nil
 	case b.o.retention:
 		return []measurement{{"retention", b.retention}}, nil
 	case b.o.outage > 0:

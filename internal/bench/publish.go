@@ -62,7 +62,7 @@ func (b *bench) publish(m machine, all []figure) error {
 
 // checkDocs refuses to put a part where all of it stands.
 func (o options) checkDocs() error {
-	if o.docs != "" && (o.only != "" || o.syncs || o.search || o.retention || o.outage > 0) {
+	if o.docs != "" && (o.only != "" || o.syncs || o.search || o.retention || o.lists || o.outage > 0) {
 		return errPart
 	}
 	return nil

@@ -757,8 +757,8 @@ func TestTheRelayIsNudgedAfterTheCommit(t *testing.T) {
 	if got := <-seen; got != 1 {
 		t.Errorf("nudged with %d webhooks in the outbox, want 1", got)
 	}
-	got := rows[string](t, s.pool, `SELECT format('%s %s', state, scheduled_at > now()) FROM river_job WHERE kind = 'relay'`)
-	if len(got) != 1 || got[0] != "scheduled t" {
+	got := rows[string](t, s.pool, `SELECT format('%s %s', state, scheduled_at > created_at) FROM river_job WHERE kind = 'relay'`)
+	if len(got) != 1 || got[0] != "available t" {
 		t.Errorf("jobs %v, want one that waits", got)
 	}
 }
