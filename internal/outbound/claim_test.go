@@ -184,3 +184,23 @@ func TestWhatPanicsHereEndsNothingElse(t *testing.T) {
 		t.Errorf("%d turns keep their room", s.deliverer.turns)
 	}
 }
+
+// While the queue is paused no turn is begun past it.
+func TestARelayBeginsNoTurnWhileTheQueueIsPaused(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.here(t)
+	paused := true
+	s.deliverer.Hold(func() bool { return paused })
+	r := subscribe(t)
+	id := s.endpoint(t, r.URL)
+	s.told(t, added, 1)
+	s.relay(t)
+	s.wantLane(t, id, "0 of 1 done, due now, job available")
+	if s.deliverer.roomy() {
+		t.Error("a turn at work would stay for what comes")
+	}
+	paused = false
+	s.work(t, id)
+	r.next(t)
+}
